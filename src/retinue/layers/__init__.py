@@ -1,0 +1,51 @@
+"""Tensor operations and building blocks that models are made of."""
+
+from retinue.layers.aspp import ASPP
+from retinue.layers.batch_norm import (
+    CycleBatchNormList,
+    FrozenBatchNorm2d,
+    LayerNorm,
+    NaiveSyncBatchNorm,
+    get_norm,
+)
+from retinue.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
+from retinue.layers.losses import ciou_loss, diou_loss
+from retinue.layers.shape_spec import ShapeSpec
+from retinue.layers.wrappers import (
+    BatchNorm2d,
+    Conv2d,
+    ConvTranspose2d,
+    Linear,
+    cat,
+    cross_entropy,
+    empty_input_loss_func_wrapper,
+    interpolate,
+    move_device_like,
+    nonzero_tuple,
+    shapes_to_tensor,
+)
+
+__all__ = [
+    "ASPP",
+    "BatchNorm2d",
+    "CNNBlockBase",
+    "Conv2d",
+    "ConvTranspose2d",
+    "CycleBatchNormList",
+    "DepthwiseSeparableConv2d",
+    "FrozenBatchNorm2d",
+    "LayerNorm",
+    "Linear",
+    "NaiveSyncBatchNorm",
+    "ShapeSpec",
+    "cat",
+    "ciou_loss",
+    "cross_entropy",
+    "diou_loss",
+    "empty_input_loss_func_wrapper",
+    "get_norm",
+    "interpolate",
+    "move_device_like",
+    "nonzero_tuple",
+    "shapes_to_tensor",
+]
