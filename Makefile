@@ -1,0 +1,66 @@
+# Everything runs inside .venv, which each target makes when it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+PARITY_DIR ?= ../shared/parity
+DATA_DIR ?= $(PARITY_DIR)/../data
+PYTEST_ARGS ?=
+
+.PHONY: help demo test lint parity interop long benchmark demo-weights wheel clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## train, evaluate and report a small Mask R-CNN
+	$(BIN)/retinue demo --output output/demo
+
+test: $(VENV)/.installed  ## run the tests
+	$(BIN)/python -m pytest -n 2 -m 'not gpu and not interop and not long' $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed  ## style, types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+parity: $(VENV)/.installed  ## compare with numbers recorded from detectron2
+	$(BIN)/python tests/parity/run.py $(PARITY_DIR) --data-dir $(DATA_DIR) $(PARITY_ARGS)
+
+wheel: $(VENV)/.installed  ## build the wheel and import it in an empty environment
+	rm -rf dist output/wheel-venv
+	$(BIN)/python -m build --wheel --outdir dist
+	$(PYTHON) -m venv output/wheel-venv
+	output/wheel-venv/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt torch
+	output/wheel-venv/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
+	cd output && wheel-venv/bin/python -c "import retinue; print(retinue.__version__, retinue.__file__)"
+	cd output && wheel-venv/bin/retinue --help > /dev/null
+	cd output && wheel-venv/bin/retinue doctor
+
+.venv-interop/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-interop
+	.venv-interop/bin/pip --disable-pip-version-check install --quiet torch torchvision pycocotools
+	.venv-interop/bin/pip --disable-pip-version-check install --quiet --editable '.[test]'
+	touch $@
+
+interop: .venv-interop/.installed  ## tests and benchmarks against torchvision and other peers
+	.venv-interop/bin/python -m pytest -m interop $(PYTEST_ARGS)
+	.venv-interop/bin/python benchmarks/run.py
+
+long: $(VENV)/.installed  ## what is too slow for CI: kill loops, soaks
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+
+benchmark: $(VENV)/.installed  ## time everything in benchmarks/
+	$(BIN)/python benchmarks/run.py
+
+demo-weights: $(VENV)/.installed  ## train the demo model that ships in the wheel again
+	$(BIN)/retinue demo --output output/demo-weights --save-weights src/retinue/model_zoo/demo
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .venv-interop dist output .pytest_cache .mypy_cache .ruff_cache
