@@ -42,8 +42,7 @@ def check_mapper(root: Path, arguments: dict[str, Any], item: dict[str, Any]) ->
     from retinue.data import transforms as T
     from retinue.data.datasets import load_coco_json
 
-    # An augmentation is recorded as the expression that makes it.
-    names = {name: getattr(T, name) for name in dir(T) if not name.startswith("_")}
+    augmentations = [_augmentation(T, text) for text in arguments["augmentations"]]
     mapper = DatasetMapper(**(arguments | {"augmentations": augmentations}))
     records = load_coco_json(*_coco_files(root, item["split"]), "parity_mapper")
     (record,) = (r for r in records if r["image_id"] == item["image_id"])

@@ -69,7 +69,8 @@ def compare_state(model: nn.Module, want: dict[str, list]) -> None:
         for k, v in model.state_dict().items()
     }
     missing, extra = sorted(want.keys() - got.keys()), sorted(got.keys() - want.keys())
-    assert not (missing or extra), f"missing keys {missing[:5]}, unexpected keys {extra[:5]}"
+    assert not missing, f"missing keys {missing[:5]}"
+    assert not extra, f"unexpected keys {extra[:5]}"
     for key, value in want.items():
         assert got[key] == value, f"{key}: {got[key]}, expected {value}"
 

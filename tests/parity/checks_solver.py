@@ -54,7 +54,8 @@ def check_optimizer(entry: dict[str, Any]) -> None:
     }
     want = entry["params"]
     missing, extra = sorted(want.keys() - got.keys()), sorted(got.keys() - want.keys())
-    assert not (missing or extra), f"not optimised: {missing[:3]}; not expected: {extra[:3]}"
+    assert not missing, f"not optimised: {missing[:3]}"
+    assert not extra, f"optimised, not expected: {extra[:3]}"
     for name, (lr, weight_decay) in want.items():
         _close(got[name][0], lr, f"{name}: lr")
         _close(got[name][1], weight_decay, f"{name}: weight decay")
