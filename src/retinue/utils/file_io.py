@@ -1,0 +1,446 @@
+"""Files by path or address: ``PathManager``, and writes that are whole or absent.
+
+``PathManager.open("detectron2://ImageNetPretrained/MSRA/R-50.pkl", "rb")`` reads from wherever the
+prefix points to. Local paths, ``http(s)://`` and ``detectron2://`` are known; every other scheme
+that fsspec has a file system for (``s3://``, ``gs://``, ``hf://``) works where its package is
+installed. A handler of one's own is a ``PathHandler`` given to ``PathManager.register_handler``.
+
+Reading order: atomic_write; PathHandler (what a handler can do); the handlers; PathManagerBase
+(picks one by prefix).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from retinue.utils.download import cache_path, cached_download, file_lock, get_cache_dir
+
+__all__ = [
+    "Detectron2Handler",
+    "FsspecHandler",
+    "HTTPURLHandler",
+    "NativePathHandler",
+    "PathHandler",
+    "PathManager",
+    "PathManagerBase",
+    "atomic_write",
+    "file_lock",
+    "get_cache_dir",
+]
+
+
+@contextlib.contextmanager
+def atomic_write(
+    path: str | os.PathLike[str], mode: str = "wb", *, encoding: str | None = None
+) -> Iterator[IO[Any]]:
+    """Open a file for writing that appears at ``path`` when the block ends without an error.
+
+    The bytes go to a file beside it first, reach the disk, and take the name in one step. A crash
+    leaves what was there before. An address is written by its handler when the block has ended.
+
+    Example:
+        >>> import tempfile; folder = tempfile.TemporaryDirectory()
+        >>> path = os.path.join(folder.name, "a.txt")
+        >>> with atomic_write(path, "w") as file:
+        ...     _ = file.write("whole")
+        >>> open(path).read()
+        'whole'
+    """
+    path = os.fspath(path)
+    if encoding is None and "b" not in mode:
+        encoding = "utf-8"
+    is_remote = "://" in path
+    folder = tempfile.gettempdir() if is_remote else os.path.dirname(path)
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if is_remote:
+            PathManager.copy_from_local(temporary, path, overwrite=True)
+        else:
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+class PathHandler:
+    """What ``PathManager`` does with the paths that start with certain prefixes.
+
+    A subclass overrides ``_get_supported_prefixes`` and those operations that its storage has.
+    """
+
+    _strict_kwargs_check = True
+
+    def __init__(self, async_executor: Any = None) -> None:
+        self._async_executor = async_executor
+
+    def _check_kwargs(self, kwargs: dict[str, Any]) -> None:
+        """Refuse options that no handler understands."""
+        if self._strict_kwargs_check and kwargs:
+            names = ", ".join(sorted(kwargs))
+            raise ValueError(f"{type(self).__name__}: unknown options {names}; leave them out")
+
+    def _unsupported(self, operation: str) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} does not support {operation}")
+
+    def _get_supported_prefixes(self) -> list[str]:
+        raise self._unsupported("being registered: it names no prefixes")
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        raise self._unsupported("get_local_path")
+
+    def _copy_from_local(
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+    ) -> bool:
+        raise self._unsupported("copy_from_local")
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+        raise self._unsupported("open")
+
+    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+        raise self._unsupported("copy")
+
+    def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+        raise self._unsupported("mv")
+
+    def _exists(self, path: str, **kwargs: Any) -> bool:
+        raise self._unsupported("exists")
+
+    def _isfile(self, path: str, **kwargs: Any) -> bool:
+        raise self._unsupported("isfile")
+
+    def _isdir(self, path: str, **kwargs: Any) -> bool:
+        raise self._unsupported("isdir")
+
+    def _ls(self, path: str, **kwargs: Any) -> list[str]:
+        raise self._unsupported("ls")
+
+    def _mkdirs(self, path: str, **kwargs: Any) -> None:
+        raise self._unsupported("mkdirs")
+
+    def _rm(self, path: str, **kwargs: Any) -> None:
+        raise self._unsupported("rm")
+
+    def _symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+        raise self._unsupported("symlink")
+
+
+def _may_write(path: str, overwrite: bool) -> bool:
+    if os.path.exists(path) and not overwrite:
+        raise FileExistsError(f"{path} is already there; pass overwrite=True to replace it")
+    return True
+
+
+def _utf8(mode: str, options: dict[str, Any]) -> dict[str, Any]:
+    return options if "b" in mode else {"encoding": "utf-8"} | options
+
+
+class NativePathHandler(PathHandler):
+    """Paths of this machine, also written ``file://...``; takes what has no other handler."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return ["file://"]
+
+    def _plain(self, path: str) -> str:
+        return os.fspath(path).removeprefix("file://")
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        self._check_kwargs(kwargs)
+        return self._plain(path)
+
+    def _copy_from_local(
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+    ) -> bool:
+        return self._copy(local_path, dst_path, overwrite, **kwargs)
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+        return open(self._plain(path), mode, buffering, **_utf8(mode, kwargs))
+
+    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        source, target = self._plain(src_path), self._plain(dst_path)
+        _may_write(target, overwrite)
+        with open(source, "rb") as reader, atomic_write(target) as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+        return True
+
+    def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        _may_write(self._plain(dst_path), overwrite=False)
+        shutil.move(self._plain(src_path), self._plain(dst_path))
+        return True
+
+    def _exists(self, path: str, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        return os.path.exists(self._plain(path))
+
+    def _isfile(self, path: str, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        return os.path.isfile(self._plain(path))
+
+    def _isdir(self, path: str, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        return os.path.isdir(self._plain(path))
+
+    def _ls(self, path: str, **kwargs: Any) -> list[str]:
+        self._check_kwargs(kwargs)
+        return os.listdir(self._plain(path))
+
+    def _mkdirs(self, path: str, **kwargs: Any) -> None:
+        self._check_kwargs(kwargs)
+        if path := self._plain(path):  # dirname of a bare file name is empty
+            os.makedirs(path, exist_ok=True)
+
+    def _rm(self, path: str, **kwargs: Any) -> None:
+        self._check_kwargs(kwargs)
+        os.remove(self._plain(path))
+
+    def _symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        _may_write(self._plain(dst_path), overwrite=False)
+        os.symlink(self._plain(src_path), self._plain(dst_path))
+        return True
+
+
+class _DownloadedHandler(PathHandler):
+    """Files that are read by way of a copy on this machine."""
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+        if set(mode) & set("wax+"):
+            raise OSError(f"{path}: can only be read; got mode {mode!r}")
+        return open(self._get_local_path(path), mode, buffering, **_utf8(mode, kwargs))
+
+    def _exists(self, path: str, **kwargs: Any) -> bool:
+        try:
+            return os.path.exists(self._get_local_path(path, **kwargs))
+        except OSError:
+            return False
+
+    _isfile = _exists
+
+    def _isdir(self, path: str, **kwargs: Any) -> bool:
+        return False
+
+
+class HTTPURLHandler(_DownloadedHandler):
+    """``http://``, ``https://`` and ``ftp://``: downloaded into the cache once, then read there."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return ["http://", "https://", "ftp://"]
+
+    def _get_local_path(
+        self, path: str, force: bool = False, cache_dir: str | None = None, **kwargs: Any
+    ) -> str:
+        self._check_kwargs(kwargs)
+        return cached_download(path, force=force, cache_dir=cache_dir)
+
+
+class Detectron2Handler(_DownloadedHandler):
+    """``detectron2://``: the files that detectron2 publishes, such as the model zoo's weights."""
+
+    PREFIX = "detectron2://"
+    S3_DETECTRON2_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [self.PREFIX]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        address = self.S3_DETECTRON2_PREFIX + path[len(self.PREFIX) :]
+        return PathManager.get_local_path(address, force=force, **kwargs)
+
+
+class FsspecHandler(PathHandler):
+    """Any scheme that fsspec has a file system for."""
+
+    def _at(self, path: str) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            fs, inner = fsspec.core.url_to_fs(path)
+        except ValueError as error:
+            known = ", ".join(sorted(fsspec.available_protocols()))
+            raise ValueError(
+                f"{path}: no handler for this prefix; fsspec has {known}; register a PathHandler"
+            ) from error
+        return fs, inner
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        self._check_kwargs(kwargs)
+        target = cache_path(path)
+        if force or not os.path.isfile(target):
+            fs, inner = self._at(path)
+            with file_lock(target), fs.open(inner, "rb") as reader, atomic_write(target) as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+        return target
+
+    def _copy_from_local(
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+    ) -> bool:
+        self._check_kwargs(kwargs)
+        fs, inner = self._at(dst_path)
+        if not overwrite and fs.exists(inner):
+            raise FileExistsError(f"{dst_path} is already there; pass overwrite=True to replace it")
+        fs.put_file(local_path, inner)
+        return True
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+        fs, inner = self._at(path)
+        return fs.open(inner, mode, **_utf8(mode, kwargs))
+
+    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        fs, target = self._at(dst_path)
+        if not overwrite and fs.exists(target):
+            raise FileExistsError(f"{dst_path} is already there; pass overwrite=True to replace it")
+        fs.copy(self._at(src_path)[1], target)
+        return True
+
+    def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+        self._check_kwargs(kwargs)
+        fs, source = self._at(src_path)
+        fs.mv(source, self._at(dst_path)[1])
+        return True
+
+    def _exists(self, path: str, **kwargs: Any) -> bool:
+        fs, inner = self._at(path)
+        return bool(fs.exists(inner))
+
+    def _isfile(self, path: str, **kwargs: Any) -> bool:
+        fs, inner = self._at(path)
+        return bool(fs.isfile(inner))
+
+    def _isdir(self, path: str, **kwargs: Any) -> bool:
+        fs, inner = self._at(path)
+        return bool(fs.isdir(inner))
+
+    def _ls(self, path: str, **kwargs: Any) -> list[str]:
+        fs, inner = self._at(path)
+        return [os.path.basename(name.rstrip("/")) for name in fs.ls(inner, detail=False)]
+
+    def _mkdirs(self, path: str, **kwargs: Any) -> None:
+        fs, inner = self._at(path)
+        fs.makedirs(inner, exist_ok=True)
+
+    def _rm(self, path: str, **kwargs: Any) -> None:
+        fs, inner = self._at(path)
+        fs.rm_file(inner)
+
+
+class PathManagerBase:
+    """File operations that send each path to the handler with the longest matching prefix.
+
+    Args:
+        handlers: those to start with, in addition to this machine's files and fsspec's schemes.
+    """
+
+    def __init__(self, handlers: Sequence[PathHandler] = ()) -> None:
+        self._path_handlers: dict[str, PathHandler] = {}
+        self._native = NativePathHandler()
+        self._fallback = FsspecHandler()
+        for handler in (self._native, *handlers):
+            self.register_handler(handler)
+
+    def register_handler(self, handler: PathHandler, allow_override: bool = True) -> None:
+        """Use ``handler`` for the prefixes it names.
+
+        Raises:
+            KeyError: If one of them has a handler already and ``allow_override`` is False.
+        """
+        for prefix in handler._get_supported_prefixes():
+            if prefix in self._path_handlers and not allow_override:
+                raise KeyError(f"prefix {prefix!r} has a handler: {self._path_handlers[prefix]!r}")
+            self._path_handlers[prefix] = handler
+
+    def set_strict_kwargs_checking(self, enable: bool) -> None:
+        """Choose whether handlers refuse options that they do not know (they do by default)."""
+        for handler in (*self._path_handlers.values(), self._native, self._fallback):
+            handler._strict_kwargs_check = enable
+
+    def _handler(self, path: str) -> PathHandler:
+        matching = [prefix for prefix in self._path_handlers if path.startswith(prefix)]
+        if matching:
+            return self._path_handlers[max(matching, key=len)]
+        return self._fallback if "://" in path else self._native
+
+    def open(
+        self, path: str | os.PathLike[str], mode: str = "r", buffering: int = -1, **kwargs: Any
+    ) -> IO[Any]:
+        """Open a file as the builtin ``open`` does; text is UTF-8."""
+        path = os.fspath(path)
+        return self._handler(path)._open(path, mode, buffering=buffering, **kwargs)
+
+    def get_local_path(
+        self, path: str | os.PathLike[str], force: bool = False, **kwargs: Any
+    ) -> str:
+        """Return a path on this machine with the content of ``path``, downloading it if needed.
+
+        Args:
+            force: download anew even if the cache has it.
+        """
+        path = os.fspath(path)
+        handler = self._handler(path)
+        if force:  # handlers written for older interfaces do not know the option
+            kwargs["force"] = True
+        return handler._get_local_path(path, **kwargs)
+
+    def copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
+        """Copy a file, also from one kind of storage to another."""
+        source, target = self._handler(src_path), self._handler(dst_path)
+        if source is target:
+            return source._copy(src_path, dst_path, overwrite, **kwargs)
+        local = source._get_local_path(src_path)
+        return target._copy_from_local(local, dst_path, overwrite, **kwargs)
+
+    def mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+        """Move or rename a file within one kind of storage."""
+        if self._handler(src_path) is not self._handler(dst_path):
+            raise ValueError(f"cannot move {src_path} to {dst_path}: other storage; copy, then rm")
+        return self._handler(src_path)._mv(src_path, dst_path, **kwargs)
+
+    def copy_from_local(
+        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
+    ) -> bool:
+        """Copy a file of this machine to ``dst_path``."""
+        handler = self._handler(dst_path)
+        return handler._copy_from_local(local_path, dst_path, overwrite, **kwargs)
+
+    def exists(self, path: str | os.PathLike[str], **kwargs: Any) -> bool:
+        """Say whether there is a file or folder at ``path``."""
+        return self._handler(os.fspath(path))._exists(os.fspath(path), **kwargs)
+
+    def isfile(self, path: str | os.PathLike[str], **kwargs: Any) -> bool:
+        """Say whether ``path`` is a file."""
+        return self._handler(os.fspath(path))._isfile(os.fspath(path), **kwargs)
+
+    def isdir(self, path: str | os.PathLike[str], **kwargs: Any) -> bool:
+        """Say whether ``path`` is a folder."""
+        return self._handler(os.fspath(path))._isdir(os.fspath(path), **kwargs)
+
+    def ls(self, path: str | os.PathLike[str], **kwargs: Any) -> list[str]:
+        """Return the names in a folder."""
+        return self._handler(os.fspath(path))._ls(os.fspath(path), **kwargs)
+
+    def mkdirs(self, path: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Make a folder and those above it; one that is there is fine."""
+        self._handler(os.fspath(path))._mkdirs(os.fspath(path), **kwargs)
+
+    def rm(self, path: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Delete a file."""
+        self._handler(os.fspath(path))._rm(os.fspath(path), **kwargs)
+
+    def symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
+        """Make ``dst_path`` point to ``src_path``."""
+        return self._handler(src_path)._symlink(src_path, dst_path, **kwargs)
+
+
+PathManager = PathManagerBase([HTTPURLHandler(), Detectron2Handler()])
+"""The path manager that the library uses; projects add their handlers to it."""
