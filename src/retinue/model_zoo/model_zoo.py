@@ -56,7 +56,9 @@ def _lazy_names() -> list[str]:
 
 
 def _unknown(name: str, known: list[str]) -> UnknownModelError:
-    error = unknown_name("model", name, known, "detectron2's model zoo page lists all", max_listed=0)
+    error = unknown_name(
+        "model", name, known, "detectron2's model zoo page lists all", max_listed=0
+    )
     return UnknownModelError(str(error))
 
 

@@ -1,0 +1,8 @@
+from ..common.coco_schedule import lr_multiplier_1x as lr_multiplier
+from ..common.data.coco_keypoint import dataloader
+from ..common.models.keypoint_rcnn_fpn import model
+from ..common.optim import SGD as optimizer
+from ..common.train import train
+
+model.backbone.bottom_up.freeze_at = 2
+train["init_checkpoint"] = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"

@@ -1,0 +1,5 @@
+from .mask_rcnn_R_101_FPN_100ep_LSJ import dataloader, lr_multiplier, model, optimizer, train
+
+train["max_iter"] *= 4
+lr_multiplier.scheduler.milestones = [4 * m for m in lr_multiplier.scheduler.milestones]
+lr_multiplier.scheduler.num_updates = train["max_iter"]
