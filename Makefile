@@ -22,7 +22,7 @@ demo: $(VENV)/.installed  ## train, evaluate and report a small Mask R-CNN
 	$(BIN)/retinue demo --output output/demo
 
 test: $(VENV)/.installed  ## run the tests
-	$(BIN)/python -m pytest -n 2 -m 'not gpu and not interop and not long' $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not gpu and not interop and not long' $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed  ## style, types, architecture
 	$(BIN)/ruff format --check .
