@@ -13,6 +13,7 @@ and 7: Lin et al., "Focal Loss" (2017), https://arxiv.org/abs/1708.02002.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -185,7 +186,7 @@ def _shapes_of(bottom_up: Backbone, in_features: Sequence[str]) -> list[ShapeSpe
 
 def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
     """Refuse strides that don't double from one level to the next."""
-    if any(b != 2 * a for a, b in zip(strides[:-1], strides[1:], strict=True)):
+    if any(b != 2 * a for a, b in pairwise(strides)):
         raise InputError(
             f"pyramid: each stride must be twice the one before; got {list(strides)};"
             " name the feature maps from fine to coarse, without gaps"

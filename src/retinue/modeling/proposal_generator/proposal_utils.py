@@ -87,7 +87,7 @@ def best_per_level(
 
     Returns:
         the logits, ``(N, K)``, level after level, best first in each; the level that each column
-        came from, ``(K,)`` int64; and for each level the anchors they belong to, ``(N, K_l)`` int64.
+        came from, ``(K,)`` int64; and for each level their anchors, ``(N, K_l)`` int64.
     """
     best = [x.topk(min(num_best, x.shape[1]), dim=1) for x in logits]
     level = [torch.full_like(b.indices[0], i) for i, b in enumerate(best)]

@@ -1,0 +1,63 @@
+"""Build the whole model that a config describes, on a device that is there."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from retinue.modeling.catalog import META_ARCH_REGISTRY
+from retinue.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from retinue.config import CfgNode
+
+__all__ = ["META_ARCH_REGISTRY", "DeviceError", "build_model", "usable_device"]
+
+
+class DeviceError(InputError, RuntimeError):
+    """A device that this machine doesn't have."""
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """Build ``cfg.MODEL.META_ARCHITECTURE`` with random weights, on ``cfg.MODEL.DEVICE``.
+
+    Raises:
+        UnknownNameError: If a part that the config names doesn't exist.
+        DeviceError: If the device doesn't, see ``usable_device``.
+    """
+    device = usable_device(cfg.MODEL.DEVICE)
+    model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    return model.to(device)
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """Return the device called ``name``, or what stands in for it on this machine.
+
+    Where there is no CUDA, ``"cuda"`` means the GPU of a Mac, or else the CPU; a warning says so
+    once.
+
+    Raises:
+        DeviceError: For ``"cuda:N"`` where there are not that many CUDA devices.
+    """
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise DeviceError(
+            f"MODEL.DEVICE: {name} was asked for, but this machine has"
+            f" {torch.cuda.device_count()} CUDA devices; name another, or 'cpu'"
+        )
+    if torch.cuda.is_available():
+        return device
+    stand_in = "mps" if torch.backends.mps.is_available() else "cpu"
+    _say_once(f"MODEL.DEVICE: no CUDA device here, so the model runs on {stand_in!r}.")
+    return torch.device(stand_in)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
