@@ -89,8 +89,8 @@ class ImageList:
         if all(size == (height, width) for size in sizes):
             return ImageList(torch.stack(list(tensors)), sizes)
         batch = tensors[0].new_full(shape, pad_value)
-        for padded, image, (h, w) in zip(batch, tensors, sizes, strict=True):
-            padded[..., :h, :w].copy_(image)
+        for index, (image, (h, w)) in enumerate(zip(tensors, sizes, strict=True)):
+            batch[index, ..., :h, :w].copy_(image)
         return ImageList(batch, sizes)
 
 
