@@ -1,0 +1,456 @@
+"""Configs as trees of keys: ``CfgNode``, ``get_cfg``, and ``configurable``.
+
+A key has the type of its default. Files and command lines can only set keys that are there; Python
+code can add keys by assigning them, as projects' ``add_x_config(cfg)`` do.
+
+Reading order: CfgNode, get_cfg, configurable.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any, TypeVar, overload
+
+import yacs.config
+import yaml
+from omegaconf import DictConfig
+
+from retinue.config.safe_yaml import load_yaml
+from retinue.utils.errors import InputError, close_names, unknown_name
+from retinue.utils.file_io import PathManager
+
+__all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
+
+BASE_KEY = "_BASE_"
+COMPUTED = "COMPUTED_"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
+    """A node of a config tree: a dict whose keys are attributes, too.
+
+    Example:
+        >>> cfg = CfgNode({"SOLVER": {"BASE_LR": 0.02}})
+        >>> cfg.merge_from_list(["SOLVER.BASE_LR", "1e-3"])
+        >>> cfg.SOLVER.BASE_LR
+        0.001
+        >>> cfg.merge_from_list(["SOLVER.BASE_RL", 1.0])
+        Traceback (most recent call last):
+            ...
+        retinue.utils.errors.UnknownNameError: unknown config key 'SOLVER.BASE_RL'; did you mean \
+'SOLVER.BASE_LR'?
+    """
+
+    def __init__(
+        self,
+        init_dict: dict[str, Any] | None = None,
+        key_list: list[str] | None = None,
+        new_allowed: bool = False,
+    ) -> None:
+        super().__init__(init_dict, key_list, new_allowed)
+        self.__dict__["_path"] = ".".join(key_list or [])
+        self.__dict__["_reviewed"] = frozenset()  # keys that a new one may be a misspelling of
+
+    # ---- reading files
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        """Open a config file; a subclass may look elsewhere."""
+        return PathManager.open(filename, "r")
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """Read a YAML file, merged over the files that its ``_BASE_`` names.
+
+        Args:
+            filename: path or address. A base is a path relative to this file's folder, an absolute
+                one, one that starts with ``~``, or an address; or a list of these, later ones over
+                earlier ones.
+            allow_unsafe: accepted for detectron2's sake. Python tags are read as plain data either
+                way, and code is never run.
+
+        Raises:
+            InputError: If bases go round in a circle, or a file holds no mapping.
+            yaml.YAMLError: If a file is not YAML.
+        """
+        return cls._load_over_bases(filename, ())
+
+    @classmethod
+    def _load_over_bases(cls, filename: str, above: tuple[str, ...]) -> dict[str, Any]:
+        if filename in above:
+            chain = " -> ".join([*above, filename])
+            raise InputError(f"{filename}: {BASE_KEY} leads back to itself: {chain}")
+        try:
+            with cls._open_cfg(filename) as file:
+                own = load_yaml(file)
+        except yaml.YAMLError as error:
+            raise type(error)(f"config file {filename}: {error}") from error
+        if own is None:
+            own = {}
+        if not isinstance(own, dict):
+            raise InputError(f"config file {filename}: expected keys and values; got {own!r}")
+        bases = own.pop(BASE_KEY, [])
+        merged: dict[str, Any] = {}
+        for base in [bases] if isinstance(bases, str) else bases:
+            path = _base_path(base, filename)
+            _merge_over(cls._load_over_bases(path, (*above, filename)), merged, path)
+        _merge_over(own, merged, filename)
+        return merged
+
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
+        """Set what a YAML file says; a file with keys of an older version is upgraded.
+
+        Args:
+            cfg_filename: path or address.
+            allow_unsafe: accepted for detectron2's sake; see ``load_yaml_with_base``.
+
+        Raises:
+            InputError: If there is no such file, or it is of a newer version.
+            UnknownNameError: (a ``KeyError``) if it sets a key that is not there.
+            ValueError: If a value's type differs from the key's.
+        """
+        if not PathManager.isfile(cfg_filename):
+            raise InputError(
+                f"config file {cfg_filename!r} does not exist; models of the zoo are found by"
+                " retinue.model_zoo.get_config_file(name)"
+            )
+        loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
+        if "VERSION" in self:
+            self._merge_versioned(loaded, cfg_filename)
+        else:
+            self.merge_from_other_cfg(loaded)
+
+    def _merge_versioned(self, loaded: CfgNode, filename: str) -> None:
+        from retinue.config.compat import downgrade_config, guess_version, upgrade_config
+
+        version = loaded.get("VERSION", None)
+        if version is None:
+            version = guess_version(loaded, filename)
+        if version > self.VERSION:
+            raise InputError(
+                f"config file {filename}: expected VERSION up to {self.VERSION}; got {version};"
+                " it needs a newer release of the library"
+            )
+        if version == self.VERSION:
+            self.merge_from_other_cfg(loaded)
+            return
+        logging.getLogger(__name__).warning(
+            "%s has keys of version %d; reading it as such. `upgrade_config` rewrites them",
+            filename,
+            version,
+        )
+        old = downgrade_config(self, to_version=version)
+        old.merge_from_other_cfg(loaded)
+        new = upgrade_config(old)
+        self.clear()
+        self.update(new)
+
+    # ---- merging
+
+    def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
+        """Set what another tree says.
+
+        Raises:
+            UnknownNameError: If it has a key that is not there and not allowed to be new.
+            ValueError: If a value's type differs from the key's.
+        """
+        if BASE_KEY in cfg_other:
+            raise InputError(f"{BASE_KEY} has a meaning in files only; got it in a tree to merge")
+        self._check(cfg_other, self, "")
+        super().merge_from_other_cfg(cfg_other)
+
+    def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
+        """Set keys from ``[key, value, key, value, ...]``, as they come from a command line.
+
+        A value that is text is read as a Python literal if it is one: ``"1e-3"``, ``"('a',)"``.
+
+        Raises:
+            InputError: If a value is missing.
+            UnknownNameError: If a key is not there.
+            ValueError: If a value's type differs from the key's.
+        """
+        if len(cfg_list) % 2:
+            raise InputError(
+                f"config overrides: expected pairs KEY VALUE; got {len(cfg_list)} words:"
+                f" {list(cfg_list)}"
+            )
+        pairs = list(zip(cfg_list[0::2], cfg_list[1::2], strict=True))
+        for key, value in pairs:
+            if key == BASE_KEY or key.endswith("." + BASE_KEY):
+                raise InputError(f"{BASE_KEY} has a meaning in files only; got it as an override")
+            *folders, name = key.split(".")
+            node: Any = self
+            for folder in folders:
+                node = node.get(folder) if isinstance(node, CfgNode) else None
+            known = isinstance(node, CfgNode) and name in node
+            if not known and not self.key_is_deprecated(key) and not self.key_is_renamed(key):
+                raise self._unknown(key)
+            if known:
+                _refuse_bare_text(key, node[name], self._decode_cfg_value(value))
+        super().merge_from_list(cfg_list)
+
+    def _check(self, other: CfgNode, mine: CfgNode, path: str) -> None:
+        """Refuse unknown keys of ``other``, and text where a tuple belongs, by name."""
+        for key, value in other.items():
+            full = f"{path}{key}"
+            if key in mine:
+                if isinstance(mine[key], CfgNode) and isinstance(value, CfgNode):
+                    self._check(value, mine[key], full + ".")
+                else:
+                    _refuse_bare_text(full, mine[key], self._decode_cfg_value(value))
+            elif not (
+                mine.is_new_allowed() or self.key_is_deprecated(full) or self.key_is_renamed(full)
+            ):
+                raise self._unknown(full)
+
+    def _unknown(self, key: str) -> Exception:
+        known = list(_full_keys(self))
+        if not close_names(key, known):  # then those beside it help more than all there are
+            node = self
+            while (head := key.partition(".")[0]) in node and isinstance(node[head], CfgNode):
+                node, key = node[head], key.partition(".")[2]
+            prefix = f"{node.__dict__.get('_path', '')}.".lstrip(".")
+            known = [prefix + name for name in node]
+            key = prefix + key
+        return unknown_name("config key", key, known)
+
+    # ---- assigning
+
+    def __setattr__(self, name: str, val: Any) -> None:
+        path = self.__dict__.get("_path", "")
+        full = f"{path}.{name}" if path else name
+        if name.startswith(COMPUTED):
+            self._set_computed(name, val)
+            return
+        if name in self:
+            _refuse_bare_text(full, self[name], val)
+        else:
+            self._warn_if_misspelt(name)
+        super().__setattr__(name, val)
+        if isinstance(val, CfgNode):
+            _set_path(val, full)
+
+    def _set_computed(self, name: str, val: Any) -> None:
+        if name in self and self[name] != val:
+            raise KeyError(f"{name} was computed before as {self[name]!r}; now as {val!r}")
+        self[name] = val
+
+    def _warn_if_misspelt(self, name: str) -> None:
+        for known in self.__dict__.get("_reviewed", ()):
+            if _is_one_slip_apart(name, known):
+                warnings.warn(
+                    f"new config key {name!r} is one slip away from {known!r}; it is added, and"
+                    f" {known!r} keeps its value",
+                    stacklevel=3,
+                )
+
+    def review_new_keys(self) -> None:
+        """Warn from now on when a new key looks like a misspelling of one that is here now."""
+        self.__dict__["_reviewed"] = frozenset(self)
+        for value in self.values():
+            if isinstance(value, CfgNode):
+                value.review_new_keys()
+
+    # ---- writing
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """Return the tree as YAML; arguments go to ``yaml.safe_dump``."""
+        return str(super().dump(*args, **kwargs))
+
+
+def _base_path(base: str, filename: str) -> str:
+    base = os.path.expanduser(base)
+    if os.path.isabs(base) or "://" in base:
+        return base
+    folder = filename.rpartition("/")[0] if "://" in filename else os.path.dirname(filename)
+    return f"{folder}/{base}" if "://" in filename else os.path.join(folder, base)
+
+
+def _merge_over(top: dict[str, Any], bottom: dict[str, Any], filename: str) -> None:
+    """Merge ``top`` into ``bottom``, in place."""
+    for key, value in top.items():
+        below = bottom.get(key)
+        if isinstance(value, dict) and key in bottom:
+            if not isinstance(below, dict):
+                raise InputError(
+                    f"config file {filename}: {key} has keys below it here, but is the value"
+                    f" {below!r} in its {BASE_KEY}"
+                )
+            _merge_over(value, below, filename)
+        else:
+            bottom[key] = value
+
+
+def _full_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _full_keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _set_path(node: CfgNode, path: str) -> None:
+    node.__dict__["_path"] = path
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            _set_path(value, f"{path}.{key}")
+
+
+def _refuse_bare_text(key: str, old: Any, new: Any) -> None:
+    """Refuse ``("x")``, which Python reads as the text ``"x"``, where a sequence belongs."""
+    if isinstance(old, (tuple, list)) and isinstance(new, str):
+        kind = type(old).__name__
+        fixed = f"({new!r},)" if kind == "tuple" else f"[{new!r}]"
+        raise InputError(
+            f"{key}: expected a {kind}; got the text {new!r}; write {fixed}"
+            + (" with the comma" if kind == "tuple" else "")
+        )
+
+
+def _is_one_slip_apart(a: str, b: str) -> bool:
+    """Say whether inserting, dropping, replacing or swapping letters once turns ``a`` into ``b``.
+
+    Names that differ in a digit only (RES4, RES5) are meant to be different.
+    """
+    if min(len(a), len(b)) < 4 or abs(len(a) - len(b)) > 1:
+        return False
+    head = _num_shared(a, b)
+    tail = _num_shared(a[head:][::-1], b[head:][::-1])
+    rest_a, rest_b = a[head : len(a) - tail], b[head : len(b) - tail]
+    if any(ch.isdigit() for ch in rest_a + rest_b):
+        return False
+    is_swap = len(rest_a) == 2 and rest_a == rest_b[::-1]
+    return is_swap or max(len(rest_a), len(rest_b)) == 1
+
+
+def _num_shared(a: str, b: str) -> int:
+    """Return how many letters both words begin with."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
+
+
+global_cfg = CfgNode()
+
+
+def get_cfg() -> CfgNode:
+    """Return a fresh tree with every key at its default."""
+    from retinue.config.defaults import _C
+
+    cfg = _C.clone()
+    cfg.review_new_keys()
+    return cfg
+
+
+def set_global_cfg(cfg: CfgNode) -> None:
+    """Let ``global_cfg`` hold what ``cfg`` holds; for projects that read it from anywhere."""
+    global_cfg.clear()
+    global_cfg.update(cfg)
+
+
+# ---- components that can be built from a config
+
+
+@overload
+def configurable(init_func: F, *, from_config: None = None) -> F: ...
+@overload
+def configurable(
+    init_func: None = None, *, from_config: Callable[..., dict[str, Any]] | None = None
+) -> Callable[[F], F]: ...
+def configurable(
+    init_func: Callable[..., Any] | None = None,
+    *,
+    from_config: Callable[..., dict[str, Any]] | None = None,
+) -> Any:
+    """Let a class or function with explicit arguments also be called with a config.
+
+    A class decorates ``__init__`` and has a classmethod ``from_config(cls, cfg, ...)`` that returns
+    the arguments. A function is given its ``from_config``. The call counts as one with a config if
+    its first argument, or the one called ``cfg``, is a ``CfgNode`` or ``DictConfig``. Arguments
+    that ``from_config`` does not take go straight to the decorated function, by keyword only.
+
+    Example:
+        >>> class Head:
+        ...     @configurable
+        ...     def __init__(self, dim, bias=True):
+        ...         self.dim, self.bias = dim, bias
+        ...     @classmethod
+        ...     def from_config(cls, cfg):
+        ...         return {"dim": cfg.DIM}
+        >>> Head(4).dim, Head(CfgNode({"DIM": 8}), bias=False).dim
+        (4, 8)
+    """
+    if init_func is not None:
+        if (
+            not inspect.isfunction(init_func)
+            or init_func.__name__ != "__init__"
+            or from_config is not None
+        ):
+            raise InputError(
+                "@configurable: expected an __init__ below it; for a function write"
+                " @configurable(from_config=...)"
+            )
+        return _configurable_init(init_func)
+    if from_config is None:
+        return configurable
+    if not inspect.isfunction(from_config):
+        raise InputError(f"@configurable: from_config must be a function; got {from_config!r}")
+    return functools.partial(_configurable_function, from_config)
+
+
+def _configurable_init(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        translate = getattr(type(self), "from_config", None)
+        if not inspect.ismethod(translate):
+            kind = AttributeError if translate is None else TypeError
+            raise kind(
+                f"{type(self).__name__}: @configurable expects a classmethod from_config(cls, cfg);"
+                f" got {translate!r}"
+            )
+        if _called_with_cfg(args, kwargs):
+            init(self, **_explicit_arguments(translate, args, kwargs))
+        else:
+            init(self, *args, **kwargs)
+
+    return wrapped
+
+
+def _configurable_function(
+    from_config: Callable[..., dict[str, Any]], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if _called_with_cfg(args, kwargs):
+            return function(**_explicit_arguments(from_config, args, kwargs))
+        return function(*args, **kwargs)
+
+    wrapped.from_config = from_config  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _called_with_cfg(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    candidates = (*args[:1], kwargs.get("cfg"))
+    return any(isinstance(c, (yacs.config.CfgNode, DictConfig)) for c in candidates)
+
+
+def _explicit_arguments(
+    from_config: Callable[..., dict[str, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    parameters = inspect.signature(from_config).parameters
+    if next(iter(parameters), None) != "cfg":
+        where = getattr(from_config, "__self__", from_config)
+        raise TypeError(
+            f"{getattr(where, '__name__', where)}: the first argument of from_config must be called"
+            f" cfg; got {list(parameters)}"
+        )
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if any(p.kind in variadic for p in parameters.values()):
+        return from_config(*args, **kwargs)
+    taken = {name: value for name, value in kwargs.items() if name in parameters}
+    others = {name: value for name, value in kwargs.items() if name not in parameters}
+    return {**from_config(*args, **taken), **others}
