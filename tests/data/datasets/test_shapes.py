@@ -74,4 +74,5 @@ def test_a_whole_split_is_kept_and_another_one_replaces_it(tmp_path):
 def test_the_sample_is_a_picture(tmp_path, name):
     path = write_sample(tmp_path / "new" / name)
 
-    assert Image.open(path).size == (480, 384)
+    with Image.open(path) as sample:
+        assert sample.size == (480, 384)
