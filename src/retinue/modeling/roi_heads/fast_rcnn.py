@@ -116,7 +116,7 @@ def pick_detections(
     all_scores = all_scores[:, :-1].masked_fill(~finite[:, None], -math.inf)  # (R, K)
     num_classes = all_scores.shape[1]
     box_dim = box_type([]).tensor.shape[1]
-    all_boxes = all_boxes.view(len(all_boxes), -1, box_dim)  # (R, K or 1, B)
+    all_boxes = all_boxes.unflatten(1, (-1, box_dim))  # (R, K or 1, B)
 
     budget = max(1000, 8 * topk_per_image) if topk_per_image >= 0 else all_scores.numel()
     while True:
@@ -316,7 +316,7 @@ class FastRCNNOutputLayers(nn.Module):
         labels = logits.new_zeros(0, dtype=torch.int64)
         boxes = gt_boxes = deltas.new_zeros(0, len(self.box2box_transform.weights))
         if len(proposals):
-            labels = torch.cat([p.gt_classes for p in proposals])  # (R,)
+            labels = torch.cat([p.gt_classes for p in proposals]).long()  # (R,)
             boxes = torch.cat([p.proposal_boxes.tensor for p in proposals])  # (R, B)
             gt_boxes = torch.cat([_gt_boxes(p).tensor for p in proposals])  # (R, B)
         if boxes.requires_grad:
@@ -399,21 +399,18 @@ class FastRCNNOutputLayers(nn.Module):
             pred_deltas: ``(R, K * B)`` or ``(R, B)``.
             gt_classes: ``(R,)`` int64 in [0, K].
         """
-        num_regions, box_dim = proposal_boxes.shape
         is_object = (gt_classes >= 0) & (gt_classes < self.num_classes)
-        row = is_object.nonzero().flatten()
-        deltas = pred_deltas.view(num_regions, -1, box_dim)
-        label = gt_classes[row] if deltas.shape[1] > 1 else 0
+        deltas = _of_class(pred_deltas, gt_classes, proposal_boxes.shape[1])  # (R, B)
         loss = _dense_box_regression_loss(
-            [proposal_boxes[row]],
+            [proposal_boxes],
             self.box2box_transform,
-            [deltas[row, label][None]],
-            [gt_boxes[row]],
-            ...,
+            [deltas[None]],
+            [gt_boxes],
+            is_object[None],
             self.box_reg_loss_type,
             self.smooth_l1_beta,
         )
-        return loss / max(num_regions, 1)
+        return loss / max(len(gt_classes), 1)
 
     def inference(
         self, predictions: Predictions, proposals: Sequence[Instances]
@@ -435,11 +432,9 @@ class FastRCNNOutputLayers(nn.Module):
 
         A region of background gets the box of the last class.
         """
+        dim = len(self.box2box_transform.weights)
         boxes = self.predict_boxes(predictions, proposals)
-        box_dim = len(self.box2box_transform.weights)
-        return [
-            _boxes_of_class(b, p.gt_classes, box_dim) for b, p in zip(boxes, proposals, strict=True)
-        ]
+        return [_of_class(b, p.gt_classes, dim) for b, p in zip(boxes, proposals, strict=True)]
 
     def predict_boxes(
         self, predictions: Predictions, proposals: Sequence[Instances]
@@ -465,8 +460,8 @@ def _gt_boxes(proposals: Instances) -> Boxes:
     return proposals.gt_boxes if proposals.has("gt_boxes") else proposals.proposal_boxes
 
 
-def _boxes_of_class(boxes: torch.Tensor, labels: torch.Tensor, box_dim: int) -> torch.Tensor:
-    """Select ``(R, B)`` from ``(R, K * B)`` boxes."""
-    boxes = boxes.view(len(boxes), -1, box_dim)
+def _of_class(boxes: torch.Tensor, labels: torch.Tensor, box_dim: int) -> torch.Tensor:
+    """Select ``(R, B)`` of ``(R, K * B)``; of the last class where the label is background."""
+    boxes = boxes.unflatten(1, (-1, box_dim))
     row = torch.arange(len(boxes), device=boxes.device)
     return boxes[row, labels.clamp(0, boxes.shape[1] - 1)]

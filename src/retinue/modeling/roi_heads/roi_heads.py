@@ -228,21 +228,21 @@ class StandardROIHeads(ROIHeads):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.in_features = self.box_in_features = box_in_features
+        self.train_on_pred_boxes = train_on_pred_boxes
         self.box_pooler = box_pooler
         self.box_head = box_head
         self.box_predictor = box_predictor
+        self.box_in_features = self.in_features = box_in_features
         self.mask_on = mask_in_features is not None
+        self.keypoint_on = keypoint_in_features is not None
         if self.mask_on:
-            self.mask_in_features = mask_in_features
             self.mask_pooler = mask_pooler
             self.mask_head = mask_head
-        self.keypoint_on = keypoint_in_features is not None
+            self.mask_in_features = mask_in_features
         if self.keypoint_on:
-            self.keypoint_in_features = keypoint_in_features
             self.keypoint_pooler = keypoint_pooler
             self.keypoint_head = keypoint_head
-        self.train_on_pred_boxes = train_on_pred_boxes
+            self.keypoint_in_features = keypoint_in_features
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -358,8 +358,8 @@ class StandardROIHeads(ROIHeads):
         if not self.keypoint_on:
             return {} if self.training else instances
         if self.training:
-            instances, _ = select_foreground_proposals(instances, self.num_classes)
-            instances = select_proposals_with_visible_keypoints(instances)
+            objects, _ = select_foreground_proposals(instances, self.num_classes)
+            instances = select_proposals_with_visible_keypoints(objects)
         x = self._pool(self.keypoint_pooler, self.keypoint_in_features, features, instances)
         return self.keypoint_head(x, instances)
 
