@@ -1,0 +1,448 @@
+"""Saving and loading models together with what belongs to them.
+
+A checkpoint is a ``.pth`` file of plain data: ``{"model": state dict, "iteration": n, ...}`` with
+an entry for each further object. It appears whole or not at all; the file ``last_checkpoint``
+beside it names the newest and is written afterwards. Loading runs no code from a file.
+
+Reading order: Checkpointer.save, .load, .resume_or_load; PeriodicCheckpointer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from retinue.checkpoint.report import (
+    IncompatibleKeys,
+    describe_incompatible,
+    describe_shapes,
+    get_missing_parameters_message,
+    get_unexpected_parameters_message,
+)
+from retinue.utils.errors import InputError
+from retinue.utils.file_io import PathManager, atomic_write
+
+__all__ = [
+    "CheckpointError",
+    "Checkpointer",
+    "DamagedFileError",
+    "IncompatibleKeys",
+    "PeriodicCheckpointer",
+    "get_missing_parameters_message",
+    "get_unexpected_parameters_message",
+    "read_torch_file",
+]
+
+LAST_CHECKPOINT = "last_checkpoint"
+
+
+class CheckpointError(RuntimeError, ValueError):
+    """A checkpoint that can't be used as asked."""
+
+
+class DamagedFileError(CheckpointError):
+    """A checkpoint file that is not whole."""
+
+
+class Checkpointer:
+    """Saves and loads a model and other objects that have a ``state_dict``.
+
+    Args:
+        model: the model; inside ``DistributedDataParallel`` or ``torch.compile``, the module they
+            wrap is meant.
+        save_dir: folder that checkpoints are saved in and resumed from; empty to save none.
+        save_to_disk: whether this process saves.
+        checkpointables: further objects by name, e.g. ``optimizer=optimizer``.
+
+    Example:
+        ``Checkpointer(model, "output", optimizer=optimizer).save("model_final", iteration=999)``
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool = True,
+        **checkpointables: Any,
+    ) -> None:
+        self.model = _inner_model(model)
+        self.checkpointables: dict[str, Any] = {}
+        for key, checkpointable in checkpointables.items():
+            self.add_checkpointable(key, checkpointable)
+        self.logger = logging.getLogger(__name__)
+        self.save_dir = save_dir
+        self.save_to_disk = save_to_disk
+        self.path_manager: Any = PathManager
+        self._refuse_other_shapes = False
+
+    def add_checkpointable(self, key: str, checkpointable: Any) -> None:
+        """Save and load another object, too, under the name ``key``.
+
+        Raises:
+            KeyError: If the name is taken.
+            TypeError: If the object has no ``state_dict()``.
+        """
+        if key in self.checkpointables:
+            raise KeyError(f"Checkpointer: {key!r} is the name of another object already")
+        if not hasattr(checkpointable, "state_dict"):
+            raise TypeError(
+                f"Checkpointer: {key!r} needs a state_dict() method to be saved by;"
+                f" {type(checkpointable).__name__} has none"
+            )
+        self.checkpointables[key] = checkpointable
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save everything to ``<save_dir>/<name>.pth``, and make it the last checkpoint.
+
+        Args:
+            name: of the file, without folder or extension.
+            kwargs: further plain data to save, such as ``iteration``.
+        """
+        if self.write(name, **kwargs):
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def write(self, name: str, **kwargs: Any) -> str:
+        """Save everything as ``save`` does, but leave the last checkpoint what it is.
+
+        Returns:
+            The path, or an empty string in a process that doesn't save.
+
+        Raises:
+            InputError: If ``name`` has a folder in it.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return ""
+        if os.path.basename(name) != name:
+            raise InputError(
+                f"Checkpointer.save: name must be a plain file name; got {name!r}; the folder is"
+                f" save_dir ({self.save_dir!r})"
+            )
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        content = {"model": self.model.state_dict()}
+        content.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
+        with self._writer(path, "wb") as file:
+            torch.save(content | kwargs, file)
+        return path
+
+    def _writer(self, path: str, mode: str) -> Any:
+        if "://" in path and self.path_manager is not PathManager:
+            return self.path_manager.open(path, mode)  # a store known to that path manager only
+        return atomic_write(path, mode)
+
+    def load(self, path: str, checkpointables: Sequence[str] | None = None) -> dict[str, Any]:
+        """Load a checkpoint; what doesn't fit the model is reported and skipped.
+
+        Args:
+            path: a file or an address; nothing is loaded if empty.
+            checkpointables: names of the objects to load beside the model; all by default.
+
+        Returns:
+            What the file has beyond the model and the loaded objects.
+        """
+        if not path:
+            self.logger.info("No checkpoint was given: the model starts from its initial weights")
+            return {}
+        self.logger.info("Loading checkpoint from %s", path)
+        checkpoint = self._load_file(path)
+        incompatible = self._load_model(checkpoint)
+        if incompatible is not None:  # subclasses written for older interfaces return nothing
+            self._log_incompatible_keys(incompatible)
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key in checkpoint:
+                self.logger.info("Loading %s from %s", key, path)
+                self.checkpointables[key].load_state_dict(checkpoint.pop(key))
+        return checkpoint
+
+    def has_checkpoint(self) -> bool:
+        """Say whether ``save_dir`` has a last checkpoint."""
+        return bool(self.path_manager.exists(os.path.join(self.save_dir, LAST_CHECKPOINT)))
+
+    def get_checkpoint_file(self) -> str:
+        """Return the path of the last checkpoint, or an empty string."""
+        try:
+            with self.path_manager.open(os.path.join(self.save_dir, LAST_CHECKPOINT), "r") as file:
+                return os.path.join(self.save_dir, file.read().strip())
+        except OSError:  # may have been deleted a moment ago
+            return ""
+
+    def get_all_checkpoint_files(self) -> list[str]:
+        """Return the paths of all ``.pth`` files in ``save_dir``."""
+        names = [n for n in self.path_manager.ls(self.save_dir) if n.endswith(".pth")]
+        paths = [os.path.join(self.save_dir, name) for name in names]
+        return [path for path in paths if self.path_manager.isfile(path)]
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last checkpoint, or start from the weights in ``path``.
+
+        Resuming loads everything, from the newest file that is whole: one that was cut off is said
+        and passed over. Starting loads the model only.
+
+        Args:
+            path: weights to start with if there is no last checkpoint, or ``resume`` is False.
+            resume: whether to look for a last checkpoint.
+
+        Returns:
+            The same as ``load``.
+
+        Raises:
+            CheckpointError: If a checkpoint to resume from is for a model of other shapes, or none
+                of the files is whole.
+        """
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[])
+        self._remove_leftovers()
+        self._refuse_other_shapes = True
+        try:
+            return self._resume()
+        finally:
+            self._refuse_other_shapes = False
+
+    def _resume(self) -> dict[str, Any]:
+        last = self.get_checkpoint_file()
+        reasons = []
+        for path in [last, *self._newest_first(without=last)]:
+            try:
+                return self.load(path)
+            except (DamagedFileError, FileNotFoundError) as error:
+                reasons.append(str(error))
+                self.logger.warning(
+                    "Cannot resume from this file, trying the one before: %s", error
+                )
+        raise CheckpointError(
+            "nothing to resume from: no checkpoint is whole; start anew, or put a whole one into"
+            f" {self.save_dir!r}:\n  " + "\n  ".join(reasons)
+        )
+
+    def _newest_first(self, without: str) -> list[str]:
+        paths = set(self.get_all_checkpoint_files()) - {without}
+        with contextlib.suppress(OSError):  # remote files have no time here; names have numbers
+            return sorted(paths, key=lambda path: (os.path.getmtime(path), path), reverse=True)
+        return sorted(paths, reverse=True)
+
+    def _remove_leftovers(self) -> None:
+        """Delete what a killed process left of a file that it was writing."""
+        if not self.save_to_disk or not os.path.isdir(self.save_dir):
+            return
+        for name in os.listdir(self.save_dir):
+            if re.fullmatch(rf"\.(.+\.pth|{LAST_CHECKPOINT})\.[0-9a-f]+\.tmp", name):
+                with contextlib.suppress(OSError):
+                    os.remove(os.path.join(self.save_dir, name))
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Make a file of ``save_dir`` the last checkpoint."""
+        with self._writer(os.path.join(self.save_dir, LAST_CHECKPOINT), "w") as file:
+            file.write(last_filename_basename)
+
+    def _load_file(self, f: str) -> dict[str, Any]:
+        """Read a checkpoint file into a dict with the key ``model``; for subclasses to extend."""
+        content: dict[str, Any] = read_torch_file(f, self.path_manager)
+        return content
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
+        """Load ``checkpoint.pop("model")`` into the model.
+
+        Raises:
+            CheckpointError: When resuming, if shapes differ.
+        """
+        state = checkpoint.pop("model")
+        self._convert_ndarray_to_tensor(state)
+        for prefix in ("module.", "_orig_mod."):  # of a model that was saved inside a wrapper
+            _strip_prefix_if_present(state, prefix)
+
+        own = self.model.state_dict()
+        incorrect_shapes = [
+            (name, tuple(tensor.shape), tuple(own[name].shape))
+            for name, tensor in state.items()
+            if name in own
+            and not nn.parameter.is_lazy(own[name])
+            and tensor.shape != own[name].shape
+        ]
+        if incorrect_shapes and self._refuse_other_shapes:
+            raise CheckpointError(
+                "cannot resume: the checkpoint is for a model of other shapes. Resume with the"
+                " config it was trained with; or start anew in another output folder, with this"
+                " checkpoint as MODEL.WEIGHTS, which re-initialises these:"
+                + describe_shapes(incorrect_shapes)
+            )
+        for name, _, _ in incorrect_shapes:
+            del state[name]
+        result = self.model.load_state_dict(state, strict=False)
+        return IncompatibleKeys(
+            _without_aliases(self.model, result.missing_keys),
+            list(result.unexpected_keys),
+            incorrect_shapes,
+        )
+
+    def _log_incompatible_keys(self, incompatible: IncompatibleKeys) -> None:
+        """Report how a load went."""
+        num_tensors = len(self.model.state_dict())
+        level = logging.WARNING if any(incompatible) else logging.INFO
+        self.logger.log(level, "%s", describe_incompatible(incompatible, num_tensors))
+
+    def _convert_ndarray_to_tensor(self, state_dict: dict[str, Any]) -> None:
+        """Make arrays tensors, in place.
+
+        Raises:
+            ValueError: If a value is neither.
+        """
+        for name, value in state_dict.items():
+            if isinstance(value, np.ndarray):
+                state_dict[name] = torch.from_numpy(value)
+            elif not isinstance(value, torch.Tensor):
+                raise ValueError(
+                    f"checkpoint: {name!r} must be a tensor or an array; got {type(value).__name__}"
+                )
+
+
+def read_torch_file(path: str, path_manager: Any = PathManager) -> Any:
+    """Read what ``torch.save`` wrote, on the CPU, without running code from it.
+
+    Raises:
+        DamagedFileError: If the file is not whole.
+        CheckpointError: If it holds more than tensors, arrays and plain data.
+    """
+    with path_manager.open(path, "rb") as file, torch.serialization.safe_globals(_numpy_names()):
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file fails in many ways
+            reason = str(error).strip()
+            refused = re.search(r"nsupported (?:global: )?GLOBAL ([\w.]+)", reason)
+            if isinstance(error, pickle.UnpicklingError) and refused:
+                raise CheckpointError(
+                    f"{path}: names {refused[1]!r}; only tensors, arrays and plain containers are"
+                    " read, since anything else could run code. If you trust the file, load it with"
+                    " the program that wrote it and save its state dict alone"
+                ) from error
+            first_line = (reason or type(error).__name__).splitlines()[0]
+            raise DamagedFileError(f"{path}: not a whole checkpoint file ({first_line})") from error
+
+
+def _numpy_names() -> list[Any]:
+    """Name what numpy scalars and arrays are made of, which ``weights_only`` doesn't know."""
+    multiarray = getattr(np, "_core", None) or np.core
+    parts = [multiarray.multiarray._reconstruct, multiarray.multiarray.scalar]
+    numbers = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdFD"}
+    return [*parts, np.ndarray, np.dtype, *numbers]
+
+
+def _inner_model(model: nn.Module) -> nn.Module:
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]
+    return model
+
+
+def _strip_prefix_if_present(state_dict: dict[str, Any], prefix: str) -> None:
+    """Take a prefix that all names have off them, in place, also in the modules' versions."""
+    if not all(name.startswith(prefix) for name in state_dict if name):
+        return
+    for name in list(state_dict):
+        state_dict[name.removeprefix(prefix)] = state_dict.pop(name)
+    metadata = getattr(state_dict, "_metadata", None)
+    if metadata is not None:
+        inner = {
+            name.removeprefix(prefix.rstrip(".")).removeprefix("."): version
+            for name, version in metadata.items()
+            if name
+        }
+        metadata.clear()
+        metadata.update(inner)
+
+
+def _without_aliases(model: nn.Module, missing: Sequence[str]) -> list[str]:
+    """Drop the names of tensors that were loaded under another name."""
+    names_of: dict[int, set[str]] = {}
+    for tensors in (
+        model.named_parameters(remove_duplicate=False),
+        model.named_buffers(remove_duplicate=False),
+    ):
+        for name, tensor in tensors:
+            names_of.setdefault(id(tensor), set()).add(name)
+    absent = set(missing)
+    loaded = {n for names in names_of.values() if not names <= absent for n in names}
+    return [name for name in missing if name not in loaded]
+
+
+class PeriodicCheckpointer:
+    """Saves every few iterations and at the end, and keeps the newest files.
+
+    Args:
+        checkpointer: what saves.
+        period: iterations between saves.
+        max_iter: iterations in all; the last one is saved as ``<file_prefix>_final.pth``.
+        max_to_keep: how many of the numbered files to keep; all by default.
+        file_prefix: files are ``<file_prefix>_0000099.pth``.
+
+    Raises:
+        InputError: If ``max_to_keep`` is not positive.
+    """
+
+    def __init__(
+        self,
+        checkpointer: Checkpointer,
+        period: int,
+        max_iter: int | None = None,
+        max_to_keep: int | None = None,
+        file_prefix: str = "model",
+    ) -> None:
+        if max_to_keep is not None and max_to_keep < 1:
+            raise InputError(
+                f"PeriodicCheckpointer: max_to_keep must be above 0; got {max_to_keep}"
+            )
+        self.checkpointer = checkpointer
+        self.period = int(period)
+        self.max_iter = max_iter
+        self.max_to_keep = max_to_keep
+        self.recent_checkpoints: list[str] = []
+        self.path_manager: Any = checkpointer.path_manager
+        self.file_prefix = file_prefix
+
+    def step(self, iteration: int, **kwargs: Any) -> None:
+        """Save if it is time to, after iteration number ``iteration`` (from 0).
+
+        Args:
+            iteration: saved as ``iteration``.
+            kwargs: further plain data to save.
+        """
+        iteration = int(iteration)
+        state = {"iteration": iteration, **kwargs}
+        if self.period > 0 and (iteration + 1) % self.period == 0:
+            if self.max_to_keep is not None and not self.recent_checkpoints:
+                self.recent_checkpoints = self._earlier_files(iteration)
+            self.checkpointer.save(f"{self.file_prefix}_{iteration:07d}", **state)
+            if self.max_to_keep is not None and self.checkpointer.save_to_disk:
+                self._keep(self.checkpointer.get_checkpoint_file(), self.max_to_keep)
+        if self.max_iter is not None and iteration >= self.max_iter - 1:
+            self.checkpointer.save(f"{self.file_prefix}_final", **state)
+
+    def _earlier_files(self, iteration: int) -> list[str]:
+        """Find the numbered files of the run that this one resumes."""
+        numbered = re.compile(rf"{re.escape(self.file_prefix)}_(\d{{7,}})\.pth")
+        found = []
+        for path in self.checkpointer.get_all_checkpoint_files():
+            match = numbered.fullmatch(os.path.basename(path))
+            if match and int(match[1]) < iteration:
+                found.append(path)
+        return sorted(found)
+
+    def _keep(self, newest: str, max_to_keep: int) -> None:
+        self.recent_checkpoints.append(newest)
+        while len(self.recent_checkpoints) > max_to_keep:
+            oldest = self.recent_checkpoints.pop(0)
+            if self.path_manager.exists(oldest):
+                self.path_manager.rm(oldest)
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save now, as ``Checkpointer.save`` does."""
+        self.checkpointer.save(name, **kwargs)

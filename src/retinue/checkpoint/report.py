@@ -1,0 +1,103 @@
+"""What a checkpoint and a model have in common, in words.
+
+Parameter names are grouped by the module they belong to: ``fpn_lateral2.{bias, weight}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+__all__ = [
+    "IncompatibleKeys",
+    "describe_incompatible",
+    "get_missing_parameters_message",
+    "get_unexpected_parameters_message",
+    "group_names",
+]
+
+Shape = tuple[int, ...]
+
+
+class IncompatibleKeys(NamedTuple):
+    """Where a checkpoint and a model differ.
+
+    Attributes:
+        missing_keys: in the model only, or of another shape in the checkpoint.
+        unexpected_keys: in the checkpoint only.
+        incorrect_shapes: (name, shape in the checkpoint, shape in the model).
+    """
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+    incorrect_shapes: list[tuple[str, Shape, Shape]]
+
+
+def group_names(names: Iterable[str]) -> list[str]:
+    """Write the names of each module as one.
+
+    >>> group_names(["stem.weight", "stem.bias", "scale"])
+    ['scale', 'stem.{bias, weight}']
+    """
+    by_module: dict[str, list[str]] = {}
+    for name in names:
+        module, _, last = name.rpartition(".")
+        by_module.setdefault(module, []).append(last)
+    groups = []
+    for module, lasts in by_module.items():
+        if not module:
+            groups += lasts
+        elif len(lasts) == 1:
+            groups.append(f"{module}.{lasts[0]}")
+        else:
+            groups.append(f"{module}.{{{', '.join(sorted(lasts))}}}")
+    return sorted(groups)
+
+
+def _listed(lines: Sequence[str], max_lines: int | None) -> str:
+    shown = lines[:max_lines]
+    if len(shown) < len(lines):
+        shown = [*shown, f"... and {len(lines) - len(shown)} more modules"]
+    return "".join(f"\n  {line}" for line in shown)
+
+
+def get_missing_parameters_message(keys: Iterable[str], max_lines: int | None = None) -> str:
+    """Say which of the model's tensors the checkpoint doesn't have."""
+    return "Not in the checkpoint, kept as initialised:" + _listed(group_names(keys), max_lines)
+
+
+def get_unexpected_parameters_message(keys: Iterable[str], max_lines: int | None = None) -> str:
+    """Say which of the checkpoint's tensors the model has no place for."""
+    return "In the checkpoint only, not used:" + _listed(group_names(keys), max_lines)
+
+
+def describe_shapes(incorrect_shapes: Iterable[tuple[str, Shape, Shape]]) -> str:
+    """List tensors of other shapes, one a line."""
+    lines = [
+        f"{name}: {saved} in the checkpoint, {own} here" for name, saved, own in incorrect_shapes
+    ]
+    return _listed(lines, None)
+
+
+def describe_incompatible(
+    incompatible: IncompatibleKeys, num_tensors: int, *, max_lines: int = 30
+) -> str:
+    """Report a load: how many tensors came, and by module which did not.
+
+    Args:
+        incompatible: the differences.
+        num_tensors: how many the model has.
+        max_lines: modules that each list names at most.
+    """
+    other_shape = {name for name, _, _ in incompatible.incorrect_shapes}
+    missing = [name for name in incompatible.missing_keys if name not in other_shape]
+    num_loaded = num_tensors - len(missing) - len(other_shape)
+    parts = [f"Loaded {num_loaded} of the model's {num_tensors} tensors."]
+    if other_shape:
+        shapes = describe_shapes(incompatible.incorrect_shapes)
+        parts.append("Of another shape, kept as initialised:" + shapes)
+    if missing:
+        parts.append(get_missing_parameters_message(missing, max_lines))
+    if incompatible.unexpected_keys:
+        parts.append(get_unexpected_parameters_message(incompatible.unexpected_keys, max_lines))
+    return "\n".join(parts)

@@ -1,0 +1,131 @@
+"""Reading the files that detectors come in."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from retinue.checkpoint import DetectionCheckpointer
+from retinue.checkpoint.checkpointer import CheckpointError, DamagedFileError
+from retinue.utils.file_io import NativePathHandler, PathManagerBase
+
+FILES = json.loads((Path(__file__).parents[1] / "golden" / "checkpoint_names.json").read_text())[
+    "files"
+]
+
+
+def filled(value):
+    if isinstance(value, list):
+        return {name: np.ones(2, np.float32) for name in value}
+    return np.ones(2, np.float32) if value == "..." else value
+
+
+def small_model():
+    layer = nn.Sequential()
+    layer.fc = nn.Linear(2, 1)
+    return layer
+
+
+@pytest.mark.parametrize("case", FILES.values(), ids=FILES)
+def test_files_are_understood_as_by_detectron2(tmp_path, case):
+    """Recorded from detectron2 02b5c4e."""
+    path = tmp_path / f"weights{case['extension']}"
+    content = {key: filled(value) for key, value in case["content"].items()}
+    if case["extension"] == ".pkl":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path)
+    checkpointer = DetectionCheckpointer(small_model())
+    read = []
+    checkpointer._load_model = lambda checkpoint: read.append(dict(checkpoint))
+
+    if "raises" in case:
+        with pytest.raises((ValueError, AssertionError), match="weights"):
+            checkpointer.load(str(path) + case["query"])
+        return
+    checkpointer.load(str(path) + case["query"])
+    got = {k: list(v) if isinstance(v, dict) else v for k, v in read[0].items()}
+    assert got == case["interpreted_as"]
+
+
+def test_safetensors(tmp_path):
+    source, target = small_model(), small_model()
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(source.state_dict(), path)
+    DetectionCheckpointer(target).load(str(path))
+    assert torch.equal(source.fc.weight, target.fc.weight)
+
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DamagedFileError, match=r"model\.safetensors: not a whole"):
+        DetectionCheckpointer(target).load(str(path))
+
+
+def test_a_caffe2_backbone_lands_in_a_detector(tmp_path):
+    weights = {"conv1_w": np.full((1, 1, 2, 2), 5, np.float32), "conv1_w_momentum": np.zeros(1)}
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"blobs": weights}))
+    detector = nn.Module()
+    detector.backbone = nn.Module()
+    detector.backbone.stem = nn.Module()
+    detector.backbone.stem.conv1 = nn.Conv2d(1, 1, 2, bias=False)
+    rest = DetectionCheckpointer(detector).load(str(tmp_path / "R-50.pkl"))
+
+    assert (detector.backbone.stem.conv1.weight == 5).all()
+    assert rest == {"__author__": "Caffe2", "matching_heuristics": True}
+
+
+def test_matching_is_asked_for_by_a_query(tmp_path):
+    """Also through a path manager of one's own, whose addresses the query is no part of."""
+
+    class Handler(NativePathHandler):
+        def _get_supported_prefixes(self):
+            return ["mine://"]
+
+        def _get_local_path(self, path, **kwargs):
+            return str(tmp_path / path.removeprefix("mine://"))
+
+    torch.save({"weight": torch.full((1, 2), 3.0)}, tmp_path / "a.pth")
+    model = small_model()
+    model.fc.weight.data.zero_()
+    checkpointer = DetectionCheckpointer(model)
+    checkpointer.path_manager = PathManagerBase([Handler()])
+    checkpointer.load("mine://a.pth")
+    assert (model.fc.weight == 0).all()
+    checkpointer.load("mine://a.pth?matching_heuristics=True")
+    assert (model.fc.weight == 3).all()
+
+
+def test_what_the_config_sets_is_not_missed(tmp_path, caplog):
+    caplog.set_level("INFO")
+    model = small_model()
+    model.register_buffer("pixel_mean", torch.zeros(3))
+    model.register_buffer("pixel_std", torch.ones(3))
+    state = small_model().state_dict()
+    state["rpn.anchor_generator.cell_anchors.0"] = torch.zeros(3, 4)
+    torch.save({"model": state}, tmp_path / "a.pth")
+    DetectionCheckpointer(model).load(str(tmp_path / "a.pth"))
+
+    assert caplog.records[-1].getMessage() == "Loaded 4 of the model's 4 tensors."
+
+
+def test_pickles_with_code_are_refused_by_name(tmp_path):
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(pickle.dumps({"model": nn.Linear(1, 1), "__author__": "x"}))
+    with pytest.raises(CheckpointError, match=r"names 'torch\.nn\.modules\.linear\.Linear'"):
+        DetectionCheckpointer(small_model()).load(str(path))
+    path.write_bytes(pickle.dumps([1]))
+    with pytest.raises(CheckpointError, match="expected a dict of weights; got list"):
+        DetectionCheckpointer(small_model()).load(str(path))
+
+
+def test_an_absent_file_is_named():
+    with pytest.raises(OSError, match=r"'nowhere\.pth': there is no such file"):
+        DetectionCheckpointer(small_model()).load("nowhere.pth")
+
+
+def test_nothing_is_loaded_from_an_empty_path():
+    assert DetectionCheckpointer(small_model()).load("") == {}
