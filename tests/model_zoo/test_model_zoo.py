@@ -73,7 +73,7 @@ def test_trained_means_the_published_weights():
         "mask_rcnn_R_50_FPN_3x/137849600/model_final_f10217.pkl"
     )
     assert model_zoo.get_checkpoint_url(name) == url
-    assert model_zoo.get_config(name, trained=True).MODEL.WEIGHTS == url
+    assert url == model_zoo.get_config(name, trained=True).MODEL.WEIGHTS
     assert model_zoo.get_config(name).MODEL.WEIGHTS.endswith("MSRA/R-50.pkl")
 
 

@@ -99,7 +99,7 @@ def _write_yaml(stem: str) -> Path:
     import yaml
 
     from retinue import __version__
-    from retinue.utils.file_io import atomic_write, cache_folder
+    from retinue.utils.file_io import atomic_write, get_cache_dir
 
     tree: dict[str, Any] = {"VERSION": 2}
     for key, value in PRESETS[stem].settings().items():
@@ -109,7 +109,7 @@ def _write_yaml(stem: str) -> Path:
             node = node.setdefault(parent, {})
         node[leaf] = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(tree, sort_keys=False)
-    path = Path(cache_folder()) / "model_zoo" / __version__ / f"{stem}.yaml"
+    path = Path(get_cache_dir()) / "model_zoo" / __version__ / f"{stem}.yaml"
     if not path.is_file() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, "w") as f:
