@@ -22,6 +22,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from retinue.visualization.colors import to_bytes
 
+_Points = Callable[[np.ndarray], list[tuple[float, float]]]
+
 __all__ = ["Canvas", "dashes", "load_font", "text_size"]
 
 _MAX_SUPERSAMPLED = 24_000_000  # pixels; beyond, shapes are drawn less finely
@@ -113,9 +115,7 @@ class Canvas:
     def _supersample(
         self,
         bounds: Sequence[float],
-        draw: Callable[
-            [ImageDraw.ImageDraw, Callable[[np.ndarray], list[tuple[float, float]]], int], None
-        ],
+        draw: Callable[[ImageDraw.ImageDraw, _Points, int], None],
         color: Any,
         alpha: float,
     ) -> None:
@@ -166,7 +166,7 @@ class Canvas:
         margin = width / 2 + 1
         low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
 
-        def draw(drawing: ImageDraw.ImageDraw, fine: Callable, k: int) -> None:
+        def draw(drawing: ImageDraw.ImageDraw, fine: _Points, k: int) -> None:
             radius = width * k / 2
             for piece in pieces:
                 corners = fine(piece)
@@ -210,7 +210,7 @@ class Canvas:
         x, y = (float(v) for v in center_xy)
         corners = np.asarray([[x - radius, y - radius], [x + radius, y + radius]])
 
-        def draw(drawing: ImageDraw.ImageDraw, fine: Callable, k: int) -> None:
+        def draw(drawing: ImageDraw.ImageDraw, fine: _Points, k: int) -> None:
             (ax, ay), (bx, by) = fine(corners)
             drawing.ellipse((ax + 0.5, ay + 0.5, bx - 0.5, by - 0.5), fill=255)
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from retinue.visualization.canvas import tag_size
 
 __all__ = ["Label", "arrange", "places_around_box", "places_in_mask"]
@@ -41,7 +43,7 @@ class Label:
 
 
 def places_around_box(
-    box_xyxy: Sequence[float], text: str, size: float
+    box_xyxy: Sequence[float] | np.ndarray, text: str, size: float
 ) -> list[tuple[float, float]]:
     """List where the label of a box may go: at its corners, outside before inside."""
     x0, y0, x1, y1 = box_xyxy
@@ -55,7 +57,7 @@ def places_around_box(
 
 
 def places_in_mask(
-    spot_xy: Sequence[float], box_xyxy: Sequence[float], text: str, size: float
+    spot_xy: Sequence[float], box_xyxy: Sequence[float] | np.ndarray, text: str, size: float
 ) -> list[tuple[float, float]]:
     """List where the label of a mask may go: on its thickest part if it fits, else around it."""
     x, y = spot_xy

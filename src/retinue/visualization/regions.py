@@ -74,7 +74,8 @@ def outlines(mask: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         clockwise on the screen, holes the other way round. Diagonal neighbours are connected.
     """
     edges = _border_edges(np.asarray(mask) != 0)
-    outer, holes = [], []
+    outer: list[np.ndarray] = []
+    holes: list[np.ndarray] = []
     while edges:
         ring = _walk(edges)
         (outer if polygon_area(ring) > 0 else holes).append(ring)

@@ -11,8 +11,9 @@ import numpy as np
 from retinue.utils.errors import InputError
 from retinue.visualization.colors import RGB, palette_color
 from retinue.visualization.panoptic import PanopticView
+from retinue.visualization.primitives import as_array
 from retinue.visualization.vis_image import VisImage
-from retinue.visualization.visualizer import ColorMode, Visualizer, _array, _create_text_labels
+from retinue.visualization.visualizer import ColorMode, Visualizer, _create_text_labels
 
 __all__ = ["VideoVisualizer"]
 
@@ -61,7 +62,7 @@ class VideoVisualizer:
         """
         visualizer = Visualizer(frame, self.metadata)
         num = len(predictions)
-        masks = _array(predictions.pred_masks) if predictions.has("pred_masks") else None
+        masks = as_array(predictions.pred_masks) if predictions.has("pred_masks") else None
         if self._instance_mode == ColorMode.IMAGE_BW:
             kept = masks.any(axis=0) if masks is not None else None
             visualizer.output.reset_image(visualizer._create_grayscale_image(kept))
@@ -69,7 +70,7 @@ class VideoVisualizer:
             return visualizer.output
 
         def field(name: str) -> Any:
-            return _array(predictions.get(name)) if predictions.has(name) else None
+            return as_array(predictions.get(name)) if predictions.has(name) else None
 
         boxes = None
         if predictions.has("pred_boxes"):
@@ -79,6 +80,8 @@ class VideoVisualizer:
             colors = list(predictions.COLOR)
         elif predictions.has("ID"):
             colors = self._assign_colors_by_id(predictions)
+        elif boxes is None:
+            colors = [palette_color(i) for i in range(num)]
         else:
             kinds = classes if classes is not None else [0] * num
             colors = self._assign_colors(
@@ -122,7 +125,7 @@ class VideoVisualizer:
         from hotcoco import mask as coco_mask
 
         visualizer = Visualizer(frame, self.metadata)
-        segments = PanopticView(_array(panoptic_seg), segments_info, self.metadata)
+        segments = PanopticView(as_array(panoptic_seg), segments_info, self.metadata)
         if self._instance_mode == ColorMode.IMAGE_BW:
             kept = segments.non_empty_mask()
             visualizer.output.reset_image(visualizer._create_grayscale_image(kept))
