@@ -196,8 +196,9 @@ class ConverterV2(_RenameConverter):
         """Go down by one version, in place."""
         super().downgrade(cfg)
         for key in _ANCHOR_KEYS:
-            value = _get(cfg, "MODEL.ANCHOR_GENERATOR." + key.partition("_")[2])
-            if value is not _ABSENT:
+            new = "MODEL.ANCHOR_GENERATOR." + key.partition("_")[2]
+            if (value := _get(cfg, new)) is not _ABSENT:
+                _drop(cfg, new)
                 _set(cfg, f"MODEL.RPN.{key}", value)
                 _set(cfg, f"MODEL.RETINANET.{key}", value)
         _set(cfg, "MODEL.RETINANET.ANCHOR_STRIDES", [])

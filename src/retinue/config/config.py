@@ -191,7 +191,7 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
             if not known and not self.key_is_deprecated(key) and not self.key_is_renamed(key):
                 raise self._unknown(key)
             if known:
-                _refuse_bare_text(key, node[name], self._decode_cfg_value(value))
+                _refuse_other_type(key, node[name], self._decode_cfg_value(value))
         super().merge_from_list(cfg_list)
 
     def _check(self, other: CfgNode, mine: CfgNode, path: str) -> None:
@@ -202,21 +202,21 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
                 if isinstance(mine[key], CfgNode) and isinstance(value, CfgNode):
                     self._check(value, mine[key], full + ".")
                 else:
-                    _refuse_bare_text(full, mine[key], self._decode_cfg_value(value))
+                    _refuse_other_type(full, mine[key], self._decode_cfg_value(value))
             elif not (
                 mine.is_new_allowed() or self.key_is_deprecated(full) or self.key_is_renamed(full)
             ):
                 raise self._unknown(full)
 
     def _unknown(self, key: str) -> Exception:
-        known = list(_full_keys(self))
-        if not close_names(key, known):  # then those beside it help more than all there are
-            node = self
-            while (head := key.partition(".")[0]) in node and isinstance(node[head], CfgNode):
-                node, key = node[head], key.partition(".")[2]
-            prefix = f"{node.__dict__.get('_path', '')}.".lstrip(".")
+        """Build the error for a key that is not there; those beside it are the first suspects."""
+        node, prefix, rest = self, "", key
+        while isinstance(node.get(head := rest.partition(".")[0]), CfgNode) and "." in rest:
+            node, prefix, rest = node[head], f"{prefix}{head}.", rest.partition(".")[2]
+        close = close_names(head, node)
+        known = [prefix + name for name in close] if close else list(_full_keys(self))
+        if not close_names(key, known):
             known = [prefix + name for name in node]
-            key = prefix + key
         return unknown_name("config key", key, known)
 
     # ---- assigning
@@ -305,11 +305,20 @@ def _refuse_bare_text(key: str, old: Any, new: Any) -> None:
     """Refuse ``("x")``, which Python reads as the text ``"x"``, where a sequence belongs."""
     if isinstance(old, (tuple, list)) and isinstance(new, str):
         kind = type(old).__name__
-        fixed = f"({new!r},)" if kind == "tuple" else f"[{new!r}]"
-        raise InputError(
-            f"{key}: expected a {kind}; got the text {new!r}; write {fixed}"
-            + (" with the comma" if kind == "tuple" else "")
-        )
+        fixed = f"({new!r},) with the comma" if kind == "tuple" else f"[{new!r}]"
+        raise InputError(f"{key}: expected a {kind}; got the text {new!r}; write {fixed}")
+
+
+def _refuse_other_type(key: str, old: Any, new: Any) -> None:
+    """Refuse a value of another type than the key's; tuples and lists stand for each other."""
+    _refuse_bare_text(key, old, new)
+    both_sequences = isinstance(old, (tuple, list)) and isinstance(new, (tuple, list))
+    if old is None or new is None or type(old) is type(new) or both_sequences:
+        return
+    if isinstance(old, CfgNode):
+        raise InputError(f"{key}: expected keys below it ({', '.join(old)}); got {new!r}")
+    fix = f"; write {float(new)}" if isinstance(old, float) and type(new) is int else ""
+    raise InputError(f"{key}: expected {type(old).__name__}, such as {old!r}; got {new!r}{fix}")
 
 
 def _is_one_slip_apart(a: str, b: str) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 
 from retinue.config.lazy_files import as_config, load_namespace
 from retinue.config.lazy_text import plain, python_code
@@ -115,7 +115,7 @@ class LazyConfig:
         that says what it was, with a warning; such a file is for reading only.
         """
         lost: list[str] = []
-        content = plain(OmegaConf.to_container(cfg, resolve=False), "", lost)
+        content = plain(_container(cfg), "", lost)
         if lost:
             logging.getLogger(__name__).warning(
                 "%s cannot hold %s; loading it will not give the same config",
@@ -151,7 +151,14 @@ class LazyConfig:
         Args:
             prefix: put before the name at the start of each line.
         """
-        return python_code(OmegaConf.to_container(cfg, resolve=True), prefix)
+        return python_code(OmegaConf.to_container(OmegaConf.create(cfg), resolve=True), prefix)
+
+
+def _container(cfg: Any) -> Any:
+    """Return nested dicts and lists, with dataclasses whole."""
+    if not OmegaConf.is_config(cfg):
+        return cfg
+    return OmegaConf.to_container(cfg, resolve=False, structured_config_mode=SCMode.INSTANTIATE)
 
 
 def _all_configs(names: Mapping[str, Any]) -> DictConfig:
