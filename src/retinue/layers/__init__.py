@@ -10,6 +10,7 @@ from retinue.layers.batch_norm import (
 )
 from retinue.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from retinue.layers.losses import ciou_loss, diou_loss
+from retinue.layers.roi_align import ROIAlign, roi_align
 from retinue.layers.shape_spec import ShapeSpec
 from retinue.layers.wrappers import (
     BatchNorm2d,
@@ -37,6 +38,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "NaiveSyncBatchNorm",
+    "ROIAlign",
     "ShapeSpec",
     "cat",
     "ciou_loss",
@@ -47,5 +49,6 @@ __all__ = [
     "interpolate",
     "move_device_like",
     "nonzero_tuple",
+    "roi_align",
     "shapes_to_tensor",
 ]

@@ -1,0 +1,437 @@
+"""RoIAlign: regions of feature maps, resampled to a fixed size.
+
+He et al., "Mask R-CNN" (2017), section 3, https://arxiv.org/abs/1703.06870.
+
+Shapes
+    N images; R regions, all images together; C channels; H, W rows and columns of a feature map;
+    P, Q rows and columns of the output, in bins; S samples of a bin along one axis; K entries.
+
+Units
+    A region is (image index, x0, y0, x1, y1) in pixels of the network input; ``spatial_scale``
+    turns pixels into feature cells.
+
+A bin's value is the mean of bilinear samples on a regular grid. Bilinear weights are products of a
+weight along y and one along x, so the operator is one sparse matrix, made of small outer products,
+times the table (N*H*W, C) of feature cells. Its gradient is the transposed product.
+
+Reading order: _axis_weights weighs the cells of one axis, _pooling_matrix multiplies two axes,
+_pieces cuts the work, roi_align_levels is the operator, roi_align and ROIAlign its one-level forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.modules.utils import _pair
+
+from retinue.layers.operators import register_operator
+from retinue.layers.sparse_rows import Bags, expand_runs, sum_rows, sum_rows_transposed
+from retinue.utils.errors import InputError, expect_shape
+
+__all__ = ["ROIAlign", "roi_align", "roi_align_levels"]
+
+# Sparse entries made at a time, which bounds the memory for them to about 100 MB.
+_MAX_ENTRIES = 4_000_000
+# Samples of a bin along an axis; only regions thousands of times their feature map have more.
+_MAX_SAMPLES = 4096
+
+
+class _AxisWeights(NamedTuple):
+    """What each bin reads along one axis; entries are ordered by region and bin."""
+
+    offsets: torch.Tensor  # (R * P + 1,) int32: where the entries of a bin begin
+    cell: torch.Tensor  # (K,) int32
+    weight: torch.Tensor  # (K,)
+
+
+class _Grid(NamedTuple):
+    """How regions are cut into bins and samples."""
+
+    output_size: tuple[int, int]
+    spatial_scale: float
+    sampling_ratio: int
+    aligned: bool
+
+
+def _axis_weights(
+    start: torch.Tensor, bin_size: torch.Tensor, num_bins: int, num_cells: int, sampling_ratio: int
+) -> _AxisWeights:
+    """Weigh the cells of one axis for each bin of each region.
+
+    Args:
+        start: ``(R,)`` where regions start, in cells.
+        bin_size: ``(R,)`` cells per bin.
+        num_bins: P.
+        num_cells: H or W.
+        sampling_ratio: samples per bin; 0 or less for as many as a bin has cells, rounded up.
+    """
+    dtype, device = start.dtype, start.device
+    num_samples = _num_samples(bin_size, sampling_ratio)[:, None, None]
+    divisor = num_samples.clamp(min=1)
+    start, bin_size = start[:, None, None], bin_size[:, None, None]
+    bins = torch.arange(num_bins, dtype=dtype, device=device)[:, None]
+    samples = torch.arange(int(divisor.max()), dtype=dtype, device=device)
+    # Operations in the reference's order, so that samples on a border fall on the same side.
+    position = start + bins * bin_size + (samples + 0.5) * bin_size / divisor
+    is_used = (position >= -1) & (position <= num_cells) & (samples < num_samples)  # (R, P, S)
+    position = torch.where(is_used, position, 0.0).clamp(min=0)
+    low = position.floor().clamp(max=num_cells - 1)
+    upper_share = torch.where(low < num_cells - 1, position - low, 0.0)
+    share = is_used / divisor
+
+    first = torch.where(is_used, low, float(num_cells)).amin(dim=2, keepdim=True)  # (R, P, 1)
+    slot = torch.where(is_used, low - first, 0.0).long()
+    dense = start.new_zeros(len(start), num_bins, int(slot.max()) + 2)
+    dense.scatter_add_(2, slot, (1 - upper_share) * share)
+    dense.scatter_add_(2, slot + 1, upper_share * share)
+
+    region, bin_, offset = dense.nonzero(as_tuple=True)
+    counts = dense.count_nonzero(dim=2).flatten()
+    return _AxisWeights(
+        offsets=nn.functional.pad(counts.cumsum(0), (1, 0)).int(),
+        cell=(first[region, bin_, 0].long() + offset).int(),
+        weight=dense[region, bin_, offset],
+    )
+
+
+def _num_samples(bin_size: torch.Tensor, sampling_ratio: int) -> torch.Tensor:
+    if sampling_ratio > 0:
+        return torch.full_like(bin_size, sampling_ratio)
+    return bin_size.nan_to_num(0.0).ceil().clamp(0, _MAX_SAMPLES)
+
+
+def _starts_and_bin_sizes(
+    rois: torch.Tensor, grid: _Grid
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ``(R,)`` starts along y and x and bin sizes along y and x, in cells."""
+    corners = rois[:, 1:] * grid.spatial_scale - (0.5 if grid.aligned else 0.0)
+    extent = corners[:, 2:] - corners[:, :2]
+    if not grid.aligned:
+        extent = extent.clamp(min=1)
+    num_rows, num_columns = grid.output_size
+    return corners[:, 1], corners[:, 0], extent[:, 1] / num_rows, extent[:, 0] / num_columns
+
+
+def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: _Grid) -> Bags:
+    """Make the sparse matrix that maps cells of a feature map to bins.
+
+    Returns:
+        R * P * Q bags of rows in the table of N * H * W cells.
+    """
+    num_images, height, width = size_nhw
+    num_rows, num_columns = grid.output_size
+    y_start, x_start, y_bin, x_bin = _starts_and_bin_sizes(rois, grid)
+    y = _axis_weights(y_start, y_bin, num_rows, height, grid.sampling_ratio)
+    x = _axis_weights(x_start, x_bin, num_columns, width, grid.sampling_ratio)
+
+    # Entries of bin (r, p, q): each y entry of (r, p) with each x entry of (r, q).
+    shape = (len(rois), num_rows, num_columns)
+    y_first = y.offsets[:-1].view(-1, num_rows, 1).expand(shape).flatten()
+    y_count = y.offsets.diff().view(-1, num_rows, 1).expand(shape).flatten()
+    x_first = x.offsets[:-1].view(-1, 1, num_columns).expand(shape).flatten()
+    x_count = x.offsets.diff().view(-1, 1, num_columns).expand(shape).flatten()
+
+    y_entry, bin_, y_offsets = expand_runs(y_first, y_count)
+    x_entry, line, x_offsets = expand_runs(
+        x_first.index_select(0, bin_), x_count.index_select(0, bin_)
+    )
+    index_dtype = torch.int32 if num_images * height * width < 2**31 else torch.int64
+    image = rois[:, 0].to(index_dtype).index_select(0, bin_ // (num_rows * num_columns))
+    line_start = (image * height + y.cell.index_select(0, y_entry)) * width
+    line_weight = y.weight.index_select(0, y_entry)
+    return Bags(
+        rows=line_start.index_select(0, line) + x.cell.index_select(0, x_entry),
+        weights=line_weight.index_select(0, line) * x.weight.index_select(0, x_entry),
+        offsets=x_offsets.index_select(0, y_offsets).to(index_dtype),
+    )
+
+
+def _pieces(
+    rois: torch.Tensor,
+    levels: torch.Tensor,
+    sizes: Sequence[tuple[int, int, int]],
+    spatial_scales: Sequence[float],
+    output_size: Sequence[int],
+    sampling_ratio: int,
+    aligned: bool,
+) -> Iterator[tuple[int, torch.Tensor, Bags]]:
+    """Yield level, the indices ``(r,)`` of some of its regions, and their pooling matrix."""
+    num_rows, num_columns = output_size
+    for level, (size, scale) in enumerate(zip(sizes, spatial_scales, strict=True)):
+        grid = _Grid((num_rows, num_columns), scale, sampling_ratio, aligned)
+        regions = (levels == level).nonzero()[:, 0]
+        if len(regions) == 0:
+            continue
+        _, _, y_bin, x_bin = _starts_and_bin_sizes(rois[regions], grid)
+        num_y = int(_num_samples(y_bin, sampling_ratio).max())
+        num_x = int(_num_samples(x_bin, sampling_ratio).max())
+        cells = min(num_y + 1, size[1]) * min(num_x + 1, size[2])
+        entries = num_rows * num_columns * cells + num_rows * num_y + num_columns * num_x
+        for piece in regions.split(max(1, _MAX_ENTRIES // entries)):
+            yield level, piece, _pooling_matrix(rois[piece], size, grid)
+
+
+def _table(feature: torch.Tensor) -> torch.Tensor:
+    """View, or else copy, ``(N, C, H, W)`` as contiguous ``(N * H * W, C)``."""
+    return feature.permute(0, 2, 3, 1).contiguous().view(-1, feature.shape[1])
+
+
+def _weight_dtype(feature_dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if feature_dtype == torch.float64 else torch.float32
+
+
+def _forward(
+    features: list[torch.Tensor],
+    rois: torch.Tensor,
+    levels: torch.Tensor,
+    output_size: Sequence[int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> torch.Tensor:
+    rois = rois.to(_weight_dtype(features[0].dtype))
+    num_channels = features[0].shape[1]
+    out = features[0].new_empty(len(rois), *output_size, num_channels)
+    out[(levels < 0) | (levels >= len(features))] = 0
+    sizes = [(f.shape[0], f.shape[2], f.shape[3]) for f in features]
+    tables: dict[int, torch.Tensor] = {}
+    for level, regions, matrix in _pieces(
+        rois, levels, sizes, spatial_scales, output_size, sampling_ratio, aligned
+    ):
+        if level not in tables:
+            tables = {level: _table(features[level])}
+        pooled = sum_rows(tables[level], matrix)
+        out.index_copy_(0, regions, pooled.view(-1, *output_size, num_channels))
+    return out.permute(0, 3, 1, 2)
+
+
+def _fake_forward(
+    features: list[torch.Tensor],
+    rois: torch.Tensor,
+    levels: torch.Tensor,
+    output_size: Sequence[int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> torch.Tensor:
+    channels = features[0].shape[1]
+    return features[0].new_empty(rois.shape[0], *output_size, channels).permute(0, 3, 1, 2)
+
+
+def _backward(
+    grad: torch.Tensor,
+    rois: torch.Tensor,
+    levels: torch.Tensor,
+    sizes: Sequence[int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> list[torch.Tensor]:
+    rois = rois.to(_weight_dtype(grad.dtype))
+    num_channels = grad.shape[1]
+    sizes_nhw = _triples(sizes)
+    grads: list[torch.Tensor | None] = [None] * len(sizes_nhw)
+    grad_bins = grad.permute(0, 2, 3, 1)  # (R, P, Q, C)
+    for level, regions, matrix in _pieces(
+        rois, levels, sizes_nhw, spatial_scales, grad.shape[2:], sampling_ratio, aligned
+    ):
+        num_images, height, width = sizes_nhw[level]
+        sums = grad_bins.index_select(0, regions).reshape(-1, num_channels)
+        share = sum_rows_transposed(sums, matrix, num_images * height * width)
+        total = grads[level]
+        grads[level] = share if total is None else total.add_(share)
+    return [
+        (grad.new_zeros(n * h * w, num_channels) if g is None else g)
+        .view(n, h, w, num_channels)
+        .permute(0, 3, 1, 2)
+        for g, (n, h, w) in zip(grads, sizes_nhw, strict=True)
+    ]
+
+
+def _fake_backward(
+    grad: torch.Tensor,
+    rois: torch.Tensor,
+    levels: torch.Tensor,
+    sizes: Sequence[int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> list[torch.Tensor]:
+    return [
+        grad.new_empty(n, h, w, grad.shape[1]).permute(0, 3, 1, 2) for n, h, w in _triples(sizes)
+    ]
+
+
+def _triples(sizes: Sequence[int]) -> list[tuple[int, int, int]]:
+    return list(zip(sizes[::3], sizes[1::3], sizes[2::3], strict=True))
+
+
+def _save_for_features(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    features, rois, levels, _, *ctx.options = inputs
+    ctx.save_for_backward(rois, levels)
+    ctx.sizes = [size for f in features for size in (f.shape[0], f.shape[2], f.shape[3])]
+
+
+def _grad_of_features(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    rois, levels = ctx.saved_tensors
+    grads = _roi_align_backward_op(grad, rois, levels, ctx.sizes, *ctx.options)
+    return grads, None, None, None, None, None, None
+
+
+def _save_for_grad(ctx: Any, inputs: tuple[Any, ...], output: list[torch.Tensor]) -> None:
+    grad, rois, levels, _, *ctx.options = inputs
+    ctx.save_for_backward(rois, levels)
+    ctx.output_size = list(grad.shape[2:])
+
+
+def _grad_of_grad(ctx: Any, grads: list[torch.Tensor]) -> tuple[Any, ...]:
+    rois, levels = ctx.saved_tensors
+    again = _roi_align_op(grads, rois, levels, ctx.output_size, *ctx.options)
+    return again, None, None, None, None, None, None
+
+
+_roi_align_op = register_operator(
+    "roi_align_levels(Tensor[] features, Tensor rois, Tensor levels, SymInt[] output_size,"
+    " float[] spatial_scales, int sampling_ratio, bool aligned) -> Tensor",
+    _forward,
+    fake=_fake_forward,
+    backward=_grad_of_features,
+    setup_context=_save_for_features,
+)
+_roi_align_backward_op = register_operator(
+    "roi_align_levels_backward(Tensor grad, Tensor rois, Tensor levels, SymInt[] sizes,"
+    " float[] spatial_scales, int sampling_ratio, bool aligned) -> Tensor[]",
+    _backward,
+    fake=_fake_backward,
+    backward=_grad_of_grad,
+    setup_context=_save_for_grad,
+)
+
+
+def roi_align_levels(
+    features: Sequence[torch.Tensor],
+    rois: torch.Tensor,
+    levels: torch.Tensor,
+    output_size: int | Sequence[int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> torch.Tensor:
+    """Pool each region from its own level of a feature pyramid.
+
+    Channels-last features are read where they are; others are copied to that order first. Box
+    coordinates are used in float32 (float64 for float64 features), whatever the features are.
+
+    Args:
+        features: one ``(N, C, H, W)`` a level, of one dtype; H and W differ.
+        rois: ``(R, 5)``: image index, then x0, y0, x1, y1 in pixels.
+        levels: ``(R,)`` int64: the index in ``features`` of each region's level.
+        output_size: (P, Q), or one number for both.
+        spatial_scales: cells per pixel, one a level.
+        sampling_ratio: samples of a bin along each axis; 0 or less for as many as it has cells.
+        aligned: cell centres are at half-integer coordinates, as pixels' are. ``False`` is the
+            original form, half a cell off, with regions of at least one cell.
+
+    Returns:
+        ``(R, C, P, Q)`` of the features' dtype, in channels-last order; differentiable with
+        respect to ``features``.
+
+    Raises:
+        InputError: If a shape doesn't fit.
+    """
+    expect_shape("roi_align_levels: rois", rois, ("R", 5))
+    expect_shape("roi_align_levels: levels", levels, (rois.shape[0],))
+    if not features or len(features) != len(spatial_scales):
+        raise InputError(
+            "roi_align_levels: features and spatial_scales must be one or more levels;"
+            f" got {len(features)} and {len(spatial_scales)}"
+        )
+    for feature in features:
+        expect_shape("roi_align_levels: a feature map", feature, ("N", "C", "H", "W"))
+    return _roi_align_op(
+        list(features),
+        rois.detach(),
+        levels,
+        list(_pair(output_size)),
+        [float(scale) for scale in spatial_scales],
+        sampling_ratio,
+        aligned,
+    )
+
+
+def roi_align(
+    input: torch.Tensor,
+    boxes: torch.Tensor | Sequence[torch.Tensor],
+    output_size: int | Sequence[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> torch.Tensor:
+    """Pool regions of one feature map; torchvision's function of this name.
+
+    Args:
+        input: ``(N, C, H, W)``.
+        boxes: ``(R, 5)``: image index, then x0, y0, x1, y1; or N tensors ``(r, 4)``.
+        output_size: (P, Q), or one number for both.
+        spatial_scale: cells per pixel.
+        sampling_ratio: as in ``roi_align_levels``.
+        aligned: likewise.
+
+    Returns:
+        ``(R, C, P, Q)``.
+    """
+    rois = boxes if isinstance(boxes, torch.Tensor) else with_image_index(boxes)
+    expect_shape("roi_align: boxes", rois, ("R", 5))
+    levels = rois.new_zeros(rois.shape[0], dtype=torch.int64)
+    return roi_align_levels(
+        [input], rois, levels, output_size, [spatial_scale], sampling_ratio, aligned
+    )
+
+
+def with_image_index(boxes: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join boxes ``(r, 4)`` of each image to ``(R, 5)``, the image's index first.
+
+    >>> with_image_index([torch.zeros(0, 4), torch.ones(1, 4)])
+    tensor([[1., 1., 1., 1., 1.]])
+    """
+    return torch.cat([nn.functional.pad(b, (1, 0), value=i) for i, b in enumerate(boxes)])
+
+
+class ROIAlign(nn.Module):
+    """``roi_align`` with fixed options.
+
+    Args:
+        output_size: (P, Q).
+        spatial_scale: cells per pixel.
+        sampling_ratio: samples of a bin along each axis; 0 for as many as it has cells.
+        aligned: see ``roi_align_levels``.
+    """
+
+    def __init__(
+        self,
+        output_size: int | tuple[int, int],
+        spatial_scale: float,
+        sampling_ratio: int,
+        aligned: bool = True,
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+        """Pool ``(R, 5)`` regions of ``(N, C, H, W)`` to ``(R, C, P, Q)``."""
+        expect_shape("ROIAlign: rois", rois, ("R", 5))
+        return roi_align(
+            input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"ROIAlign(output_size={self.output_size}, spatial_scale={self.spatial_scale},"
+            f" sampling_ratio={self.sampling_ratio}, aligned={self.aligned})"
+        )

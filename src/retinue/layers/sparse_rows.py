@@ -1,0 +1,92 @@
+"""Weighted sums of table rows: the product of a sparse matrix with a table of features.
+
+Shapes
+    T rows of the table; C columns; B sums ("bags"); K entries of all bags.
+
+A bag is a run of entries ``(row, weight)``; its sum is ``sum(weight * table[row])``. Pooling
+operators are such products, and so are their gradients, with rows and bags in exchanged roles.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+__all__ = ["Bags", "expand_runs", "sum_rows", "sum_rows_transposed"]
+
+# Devices whose embedding_bag kernel takes weights, in every floating-point dtype.
+_BAG_DEVICES = ("cpu", "cuda")
+
+
+class Bags(NamedTuple):
+    """A sparse matrix ``(B, T)``, its entries ordered by bag."""
+
+    rows: torch.Tensor  # (K,) int32 or int64 in [0, T)
+    weights: torch.Tensor  # (K,) floating point
+    offsets: torch.Tensor  # (B + 1,) of the dtype of rows: where each bag begins, and K
+
+
+def sum_rows(table: torch.Tensor, bags: Bags) -> torch.Tensor:
+    """Sum weighted rows of a ``(T, C)`` table.
+
+    Returns:
+        ``(B, C)``; 0 for a bag without entries.
+    """
+    num_bags = bags.offsets.shape[0] - 1
+    if bags.rows.shape[0] == 0:
+        return table.new_zeros(num_bags, table.shape[1])
+    weights = bags.weights.to(table.dtype)
+    if table.device.type in _BAG_DEVICES:
+        return F.embedding_bag(
+            bags.rows,
+            table,
+            bags.offsets,
+            mode="sum",
+            per_sample_weights=weights,
+            include_last_offset=True,
+        )
+    products = table.index_select(0, bags.rows) * weights[:, None]
+    return table.new_zeros(num_bags, table.shape[1]).index_add_(0, _bag_of_entry(bags), products)
+
+
+def sum_rows_transposed(sums: torch.Tensor, bags: Bags, num_rows: int) -> torch.Tensor:
+    """Distribute ``(B, C)`` bags to the rows they were summed from; the gradient of ``sum_rows``.
+
+    Returns:
+        ``(T, C)`` for ``T = num_rows``.
+    """
+    rows, order = bags.rows.sort(stable=True)
+    row_ids = torch.arange(num_rows + 1, dtype=rows.dtype, device=rows.device)
+    transposed = Bags(
+        rows=_bag_of_entry(bags).index_select(0, order),
+        weights=bags.weights.index_select(0, order),
+        offsets=torch.searchsorted(rows, row_ids, out_int32=rows.dtype == torch.int32),
+    )
+    return sum_rows(sums, transposed)
+
+
+def _bag_of_entry(bags: Bags) -> torch.Tensor:
+    return torch.repeat_interleave(bags.offsets.diff(), output_size=bags.rows.shape[0])
+
+
+def expand_runs(
+    starts: torch.Tensor, lengths: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """List the members of runs ``start, start + 1, ...``, one run after the other.
+
+    Args:
+        starts: ``(B,)`` integers.
+        lengths: ``(B,)`` integers of the same dtype.
+
+    Returns:
+        ``(K,)`` members; ``(K,)`` the run each belongs to; ``(B + 1,)`` where each run begins,
+        and K. All of the dtype of ``starts``.
+
+    Example:
+        >>> expand_runs(torch.tensor([5, 0]), torch.tensor([2, 3]))[0]
+        tensor([5, 6, 0, 1, 2])
+    """
+    offsets = F.pad(lengths.cumsum(0, dtype=lengths.dtype), (1, 0))
+    run = torch.repeat_interleave(lengths)
+    position = torch.arange(run.shape[0], dtype=starts.dtype, device=starts.device)
+    return position + (starts - offsets[:-1]).index_select(0, run), run, offsets
