@@ -1,0 +1,131 @@
+import math
+
+import pytest
+import torch
+
+from retinue.config import get_cfg
+from retinue.layers import ShapeSpec
+from retinue.modeling.roi_heads import MaskRCNNConvUpsampleHead, build_mask_head
+from retinue.modeling.roi_heads.mask_head import (
+    BaseMaskRCNNHead,
+    mask_rcnn_inference,
+    mask_rcnn_loss,
+)
+from retinue.structures import BitMasks, Boxes, Instances
+from retinue.utils.events import EventStorage
+
+POOLED = ShapeSpec(channels=4, height=2, width=2)
+
+
+def left_half(labels):
+    """Objects that fill the left half of 8 x 8 boxes, in an image of 8 x 8."""
+    masks = torch.zeros(len(labels), 8, 8, dtype=torch.bool)
+    masks[:, :, :4] = True
+    boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0]]).repeat(len(labels), 1)
+    return Instances(
+        (8, 8),
+        proposal_boxes=Boxes(boxes),
+        gt_classes=torch.tensor(labels),
+        gt_masks=BitMasks(masks),
+    )
+
+
+def test_loss_by_hand():
+    """All cells at logit 2: the half inside costs log(1 + e^-2), the half outside log(1 + e^2)."""
+    logits = torch.full((3, 5, 4, 4), 99.0)
+    logits[torch.arange(3), torch.tensor([1, 4, 0])] = 2.0
+
+    loss = mask_rcnn_loss(logits, [left_half([1, 4]), left_half([]), left_half([0])])
+
+    want = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))) / 2
+    assert loss.item() == pytest.approx(want)
+
+
+def test_classes_may_share_a_mask():
+    logits = torch.full((2, 1, 4, 4), -99.0)
+    logits[:, :, :, :2] = 99.0
+
+    assert mask_rcnn_loss(logits, [left_half([1, 4])]).item() == pytest.approx(0)
+
+
+def test_without_regions_the_loss_is_zero_with_a_gradient():
+    logits = torch.zeros(0, 5, 4, 4, requires_grad=True)
+
+    mask_rcnn_loss(logits, [left_half([])]).backward()
+
+    assert logits.grad.shape == logits.shape
+
+
+def test_masks_are_square():
+    with pytest.raises(AssertionError, match=r"must be square; got \(4, 6\)"):
+        mask_rcnn_loss(torch.zeros(1, 5, 4, 6), [left_half([0])])
+
+
+def test_accuracy_is_reported_under_detectron2s_names():
+    """Positive everywhere: all of the outside half is wrong, nothing of the inside."""
+    with EventStorage() as storage:
+        mask_rcnn_loss(torch.ones(1, 1, 4, 4), [left_half([0])])
+
+    assert {name: float(value) for name, (value, _) in storage.latest().items()} == {
+        "mask_rcnn/accuracy": 0.5,
+        "mask_rcnn/false_positive": 1.0,
+        "mask_rcnn/false_negative": 0.0,
+    }
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_each_detection_gets_the_mask_of_its_class(num_classes):
+    logits = torch.zeros(3, num_classes, 4, 4)
+    logits += torch.arange(num_classes)[:, None, None]
+    found = [
+        Instances((8, 8), pred_classes=torch.tensor(labels).long()) for labels in ([2, 0], [], [1])
+    ]
+
+    mask_rcnn_inference(logits, found)
+
+    assert [i.pred_masks.shape for i in found] == [(2, 1, 4, 4), (0, 1, 4, 4), (1, 1, 4, 4)]
+    got = torch.cat([i.pred_masks for i in found])[:, 0, 0, 0]
+    want = torch.tensor([0.0, 0, 0] if num_classes == 1 else [2.0, 0, 1]).sigmoid()
+    assert got.equal(want)
+
+
+def test_the_head_in_training_and_in_inference():
+    head = MaskRCNNConvUpsampleHead(
+        POOLED, num_classes=5, conv_dims=[6, 7], conv_norm="", loss_weight=2.0
+    )
+    assert list(dict.fromkeys(k.split(".")[0] for k in head.state_dict())) == [
+        "mask_fcn1",
+        "deconv",
+        "predictor",
+    ]
+    x = torch.randn(2, 4, 2, 2)
+
+    losses = head(x, [left_half([1, 4])])
+    assert losses["loss_mask"] == 2 * mask_rcnn_loss(head.layers(x), [left_half([1, 4])])
+
+    found = [Instances((8, 8), pred_classes=torch.tensor([1, 4]))]
+    assert head.eval()(x, found) is found
+    assert found[0].pred_masks.shape == (2, 1, 4, 4)
+
+
+@pytest.mark.parametrize(("agnostic", "channels"), [(False, 7), (True, 1)])
+def test_from_a_config(agnostic, channels):
+    cfg = get_cfg()
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = agnostic
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 2
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 8
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 7
+
+    head = build_mask_head(cfg, POOLED)
+
+    assert len(head.conv_norm_relus) == 2
+    assert head(torch.zeros(0, 4, 2, 2), []) == {"loss_mask": 0}
+    assert head.predictor.out_channels == channels
+
+
+def test_a_head_has_layers():
+    with pytest.raises(AssertionError, match="conv_dims must name at least"):
+        MaskRCNNConvUpsampleHead(POOLED, num_classes=5, conv_dims=[])
+    with pytest.raises(NotImplementedError, match=r"must define layers\(x\)"):
+        BaseMaskRCNNHead()(torch.zeros(1), [])
