@@ -32,7 +32,8 @@ def machine() -> str:
         cpu = models[0] if models else cpu
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return (
-        f"{time.strftime('%Y-%m-%d')}; Python {platform.python_version()}; torch {torch.__version__}; "
+        f"{time.strftime('%Y-%m-%d')}; Python {platform.python_version()}; "
+        f"torch {torch.__version__}; "
         f"{torch.get_num_threads()} threads of {cpu}; GPU: {gpu}"
     )
 
