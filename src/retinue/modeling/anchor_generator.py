@@ -80,6 +80,8 @@ class _AnchorGenerator(nn.Module):
 
     box_dim: ClassVar[int]
     _boxes: ClassVar[type[Boxes]]
+    _columns_of_x: ClassVar[slice]
+    _columns_of_y: ClassVar[slice]
 
     def __init__(
         self, cell_anchors: Iterable[torch.Tensor], strides: Sequence[int], offset: float
@@ -114,13 +116,10 @@ class _AnchorGenerator(nn.Module):
     def _grid_of_level(
         self, size_hw: Sequence[int], stride: int, anchors: torch.Tensor
     ) -> torch.Tensor:
+        start = self.offset * stride
         y, x = (
             torch.arange(
-                self.offset * stride,
-                size * stride,
-                step=stride,
-                dtype=torch.float32,
-                device=anchors.device,
+                start, max(start, size * stride), stride, dtype=torch.float32, device=anchors.device
             )
             for size in size_hw
         )
@@ -129,9 +128,6 @@ class _AnchorGenerator(nn.Module):
         grid[..., self._columns_of_x] += x[None, :, None, None]
         grid[..., self._columns_of_y] += y[:, None, None, None]
         return grid.reshape(-1, self.box_dim)
-
-    _columns_of_x: ClassVar[slice]
-    _columns_of_y: ClassVar[slice]
 
     def forward(self, features: Sequence[torch.Tensor]) -> list[Any]:
         """Make the anchors of a batch; they are the same for all its images.

@@ -19,9 +19,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from retinue.layers.roi_align import ROIAlign
-from retinue.layers.roi_align_rotated import ROIAlignRotated
-from retinue.layers.roi_pool import ROIPool
+from retinue.layers.roi_align import ROIAlign, roi_align_levels
 from retinue.structures import Boxes
 from retinue.utils.errors import InputError, unknown_name
 
@@ -77,6 +75,10 @@ def _pooler_of_level(
     pooler_type: str, output_size: tuple[int, int], sampling_ratio: int
 ) -> Callable[[float], nn.Module]:
     """Return what makes the pooling of one level from its scale."""
+    if pooler_type == "ROIAlignRotated":
+        from retinue.layers.roi_align_rotated import ROIAlignRotated
+    elif pooler_type == "ROIPool":
+        from retinue.layers.roi_pool import ROIPool
     makers: dict[str, Callable[[float], nn.Module]] = {
         "ROIAlign": lambda scale: ROIAlign(output_size, scale, sampling_ratio, aligned=False),
         "ROIAlignV2": lambda scale: ROIAlign(output_size, scale, sampling_ratio, aligned=True),
@@ -146,7 +148,7 @@ class ROIPooler(nn.Module):
             InputError: If levels or images don't match.
         """
         self._check_inputs(x, box_lists)
-        if sum(map(len, box_lists)) == 0:
+        if len(box_lists) == 0:
             return x[0].new_zeros(0, x[0].shape[1], *self.output_size)
         rois = convert_boxes_to_pooler_format(box_lists)  # (R, 5 or 6)
         if len(self.level_poolers) == 1:
@@ -154,6 +156,11 @@ class ROIPooler(nn.Module):
         level = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
+        if isinstance(first := self.level_poolers[0], ROIAlign):  # all levels at once
+            scales = [pooler.spatial_scale for pooler in self.level_poolers]
+            return roi_align_levels(
+                x, rois, level, self.output_size, scales, first.sampling_ratio, first.aligned
+            )
         crops = x[0].new_zeros(len(rois), x[0].shape[1], *self.output_size)
         for index, (features, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
             chosen = (level == index).nonzero().flatten()
