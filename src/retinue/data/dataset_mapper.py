@@ -88,7 +88,7 @@ class DatasetMapper:
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
             "use_keypoint": cfg.MODEL.KEYPOINT_ON,
             "recompute_boxes": crops and cfg.MODEL.MASK_ON,
-            "skip_unreadable": cfg.DATALOADER.get("SKIP_UNREADABLE", False),
+            "skip_unreadable": cfg.RETINUE.SKIP_UNREADABLE,
         }
         if cfg.MODEL.KEYPOINT_ON:
             indices = utils.create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)

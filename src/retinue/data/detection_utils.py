@@ -107,7 +107,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UnreadableImageError(
             f"image {file_name} can't be read ({error}); replace the file or take it out of the"
-            " annotations, or skip such images by DatasetMapper(..., skip_unreadable=True)"
+            " annotations, or set RETINUE.SKIP_UNREADABLE to go on without it"
         ) from error
 
 
