@@ -72,7 +72,7 @@ def _broadcast_params(params: Values, num_features: int, name: str) -> list[Sequ
             f"anchor generator: {name} has lists for {len(params)} feature levels, but there are"
             f" {num_features}; give one list a level, or one for all"
         )
-    return list(params) * (num_features // len(params))  # type: ignore[arg-type]
+    return list(params) * (num_features // len(params))  # type: ignore[return-value]
 
 
 class _AnchorGenerator(nn.Module):
@@ -273,4 +273,6 @@ class RotatedAnchorGenerator(_AnchorGenerator):
 
 def build_anchor_generator(cfg: CfgNode, input_shape: Sequence[ShapeSpec]) -> nn.Module:
     """Build what ``cfg.MODEL.ANCHOR_GENERATOR.NAME`` names, for features of these strides."""
-    return ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)(cfg, input_shape)
+    maker = ANCHOR_GENERATOR_REGISTRY.get(cfg.MODEL.ANCHOR_GENERATOR.NAME)
+    generator: nn.Module = maker(cfg, input_shape)
+    return generator

@@ -152,12 +152,13 @@ class ROIPooler(nn.Module):
             return x[0].new_zeros(0, x[0].shape[1], *self.output_size)
         rois = convert_boxes_to_pooler_format(box_lists)  # (R, 5 or 6)
         if len(self.level_poolers) == 1:
-            return self.level_poolers[0](x[0], rois)
+            crops: torch.Tensor = self.level_poolers[0](x[0], rois)
+            return crops
         level = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
         if isinstance(first := self.level_poolers[0], ROIAlign):  # all levels at once
-            scales = [pooler.spatial_scale for pooler in self.level_poolers]
+            scales = [float(pooler.spatial_scale) for pooler in self.level_poolers]  # type: ignore[arg-type]
             return roi_align_levels(
                 x, rois, level, self.output_size, scales, first.sampling_ratio, first.aligned
             )
