@@ -10,7 +10,9 @@ from retinue.layers.batch_norm import (
 )
 from retinue.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from retinue.layers.losses import ciou_loss, diou_loss
+from retinue.layers.nms import batched_nms, batched_nms_rotated, nms, nms_rotated
 from retinue.layers.roi_align import ROIAlign, roi_align
+from retinue.layers.rotated_boxes import pairwise_iou_rotated
 from retinue.layers.shape_spec import ShapeSpec
 from retinue.layers.wrappers import (
     BatchNorm2d,
@@ -40,6 +42,8 @@ __all__ = [
     "NaiveSyncBatchNorm",
     "ROIAlign",
     "ShapeSpec",
+    "batched_nms",
+    "batched_nms_rotated",
     "cat",
     "ciou_loss",
     "cross_entropy",
@@ -48,7 +52,10 @@ __all__ = [
     "get_norm",
     "interpolate",
     "move_device_like",
+    "nms",
+    "nms_rotated",
     "nonzero_tuple",
+    "pairwise_iou_rotated",
     "roi_align",
     "shapes_to_tensor",
 ]

@@ -17,7 +17,7 @@ class _AllReduce(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        return _AllReduce.apply(grad)  # every rank's input is in every rank's sum
+        return _AllReduce.apply(grad)  # every rank's input is in every rank's sum  # type: ignore[no-untyped-call]
 
 
 class _AllGather(torch.autograd.Function):
@@ -29,7 +29,7 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        return _AllReduce.apply(grad)[dist.get_rank()]
+        return _AllReduce.apply(grad)[dist.get_rank()]  # type: ignore[no-untyped-call]
 
 
 def _world_size() -> int:
@@ -38,9 +38,9 @@ def _world_size() -> int:
 
 def differentiable_all_reduce(input: torch.Tensor) -> torch.Tensor:
     """Sum a tensor of the same shape over all ranks; the input itself in a single process."""
-    return input if _world_size() == 1 else _AllReduce.apply(input)
+    return input if _world_size() == 1 else _AllReduce.apply(input)  # type: ignore[no-untyped-call]
 
 
 def differentiable_all_gather(input: torch.Tensor) -> list[torch.Tensor]:
     """Collect a tensor of the same shape from all ranks, in order of rank."""
-    return [input] if _world_size() == 1 else list(_AllGather.apply(input).unbind(0))
+    return [input] if _world_size() == 1 else list(_AllGather.apply(input).unbind(0))  # type: ignore[no-untyped-call]
