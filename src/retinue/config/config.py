@@ -213,8 +213,8 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
         node, prefix, rest = self, "", key
         while isinstance(node.get(head := rest.partition(".")[0]), CfgNode) and "." in rest:
             node, prefix, rest = node[head], f"{prefix}{head}.", rest.partition(".")[2]
-        close = close_names(head, node)
-        known = [prefix + name for name in close] if close else list(_full_keys(self))
+        close = close_names(head, node) if "." not in rest else []
+        known = [prefix + name for name in close] or list(_full_keys(self))
         if not close_names(key, known):
             known = [prefix + name for name in node]
         return unknown_name("config key", key, known)

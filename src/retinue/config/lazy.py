@@ -57,7 +57,8 @@ class LazyCall:
     def __call__(self, **kwargs: Any) -> DictConfig:
         """Return the node; its entries can be changed until it is instantiated."""
         target = self._target
-        if dataclasses.is_dataclass(target):  # omegaconf would take it for a schema
+        # omegaconf would take these for schemas, not for things to call
+        if dataclasses.is_dataclass(target) or any(target is kind for kind in (dict, list, tuple)):
             target = _convert_target_to_string(target)
         content: dict[Any, Any] = {**kwargs, "_target_": target}
         return DictConfig(content, flags={"allow_objects": True})

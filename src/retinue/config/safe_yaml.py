@@ -27,8 +27,7 @@ class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types h
         """Turn ``!!python/<suffix>`` into plain data, or refuse it."""
         kind, _, name = suffix.partition(":")
         if suffix in _SCALARS:
-            node.tag = f"tag:yaml.org,2002:{_SCALARS[suffix]}"
-            return self.construct_object(node, deep=True)
+            return self.yaml_constructors[f"tag:yaml.org,2002:{_SCALARS[suffix]}"](self, node)
         if kind in ("name", "module"):
             target = {"_target_": "retinue.utils.registry.locate", "name": name}
             return target if self.keep_names else name

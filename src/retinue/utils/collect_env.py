@@ -118,7 +118,7 @@ def test_nccl_ops() -> None:
     from torch.multiprocessing.spawn import spawn
 
     print(f"Adding across {count} GPUs by NCCL ...")
-    spawn(_test_nccl_worker, args=(count,), nprocs=count)  # type: ignore[no-untyped-call]
+    spawn(_test_nccl_worker, args=(count,), nprocs=count)
     print("NCCL works.")
 
 

@@ -7,7 +7,7 @@ a variable set after the import counts.
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import importlib.machinery
 import logging
 import os
 import random
@@ -123,11 +123,12 @@ def fixup_module_metadata(
 
 def _import_file(module_name: str, file_path: str, make_importable: bool = False) -> ModuleType:
     """Import the Python file at ``file_path`` as ``module_name``."""
-    spec = importlib.util.spec_from_file_location(module_name, file_path)
-    if spec is None or spec.loader is None:
+    if not file_path.endswith(".py"):
         raise ImportError(f"{file_path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = importlib.machinery.SourceFileLoader(module_name, file_path)
+    module = ModuleType(module_name)
+    module.__file__ = file_path
+    loader.exec_module(module)
     if make_importable:
         sys.modules[module_name] = module
     return module

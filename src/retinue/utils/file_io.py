@@ -49,8 +49,10 @@ def atomic_write(
         >>> path = os.path.join(folder.name, "a.txt")
         >>> with atomic_write(path, "w") as file:
         ...     _ = file.write("whole")
-        >>> open(path).read()
+        >>> with open(path) as file:
+        ...     file.read()
         'whole'
+        >>> folder.cleanup()
     """
     path = os.fspath(path)
     if encoding is None and "b" not in mode:

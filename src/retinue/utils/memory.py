@@ -42,11 +42,10 @@ def retry_if_cuda_oom(func: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(func)
     def wrapped(*args: Any, **kwargs: Any) -> T:
-        with _ignore_torch_cuda_oom():
-            return func(*args, **kwargs)
-        torch.cuda.empty_cache()
-        with _ignore_torch_cuda_oom():
-            return func(*args, **kwargs)
+        for prepare in (lambda: None, torch.cuda.empty_cache):
+            prepare()
+            with _ignore_torch_cuda_oom():
+                return func(*args, **kwargs)
         name = getattr(func, "__qualname__", repr(func))
         logging.getLogger(__name__).info("%s: out of memory, going on with CPU copies", name)
         return func(*map(to_cpu, args), **{k: to_cpu(v) for k, v in kwargs.items()})
