@@ -1,0 +1,637 @@
+"""Hooks: what a trainer does beside its steps.
+
+Timing (``IterationTimer``), schedules (``LRScheduler``), checkpoints (``PeriodicCheckpointer``,
+``BestCheckpointer``), evaluation (``EvalHook``, ``EarlyStopping``), writing (``PeriodicWriter``),
+statistics of batch norms (``PreciseBN``), profiles (``TorchProfiler``, ``TorchMemoryStats``), and
+one's own functions (``CallbackHook``).
+
+Order matters: ``IterationTimer`` first, ``LRScheduler`` before checkpoints, ``EvalHook`` before
+what uses its metrics, ``PeriodicWriter`` last.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import operator
+import os
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
+
+from retinue.checkpoint.checkpointer import Checkpointer
+from retinue.checkpoint.checkpointer import PeriodicCheckpointer as _PeriodicCheckpointer
+from retinue.engine.train_loop import HookBase
+from retinue.layers.precise_bn import get_bn_modules, update_bn_stats
+from retinue.solver.lr_scheduler import LRMultiplier
+from retinue.solver.param_scheduler import ParamScheduler
+from retinue.utils import comm
+from retinue.utils.errors import InputError
+from retinue.utils.events import EventStorage, EventWriter
+from retinue.utils.file_io import PathManager
+from retinue.utils.timer import Timer
+
+__all__ = [
+    "AutogradProfiler",
+    "BestCheckpointer",
+    "CallbackHook",
+    "EarlyStopping",
+    "EvalHook",
+    "IterationTimer",
+    "LRScheduler",
+    "PeriodicCheckpointer",
+    "PeriodicWriter",
+    "PreciseBN",
+    "TorchMemoryStats",
+    "TorchProfiler",
+]
+
+logger = logging.getLogger(__name__)
+
+Callback = Callable[[Any], Any]
+
+
+def _is_due(trainer: Any, period: int) -> bool:
+    """Say whether the current iteration completes a period."""
+    return period > 0 and (trainer.iter + 1) % period == 0
+
+
+def _is_last(trainer: Any) -> bool:
+    return bool(trainer.iter == trainer.max_iter - 1)
+
+
+class CallbackHook(HookBase):
+    """Calls functions, each with the trainer."""
+
+    def __init__(
+        self,
+        *,
+        before_train: Callback | None = None,
+        after_train: Callback | None = None,
+        before_step: Callback | None = None,
+        after_step: Callback | None = None,
+    ) -> None:
+        given = {
+            "before_train": before_train,
+            "after_train": after_train,
+            "before_step": before_step,
+            "after_step": after_step,
+        }
+        self._functions = {when: function for when, function in given.items() if function}
+
+    def _call(self, when: str) -> None:
+        if when in self._functions:
+            self._functions[when](self.trainer)
+
+    def before_train(self) -> None:
+        self._call("before_train")
+
+    def before_step(self) -> None:
+        self._call("before_step")
+
+    def after_step(self) -> None:
+        self._call("after_step")
+
+    def after_train(self) -> None:
+        self._call("after_train")
+        self._functions.clear()  # they may hold on to the trainer
+
+
+class IterationTimer(HookBase):
+    """Measures the seconds of each iteration without hooks, reported as ``time``.
+
+    Register it first. At the end it says how fast training was, and how long hooks took.
+
+    Args:
+        warmup_iter: iterations at the beginning that don't count.
+    """
+
+    def __init__(self, warmup_iter: int = 3) -> None:
+        self._warmup_iter = warmup_iter
+        self._step_timer = Timer()
+        self._total_timer = Timer()
+        self._start_time = time.perf_counter()
+
+    def _restart(self) -> None:
+        self._start_time = time.perf_counter()
+        self._total_timer.reset()
+
+    def before_train(self) -> None:
+        self._restart()
+        self._total_timer.pause()
+
+    def before_step(self) -> None:
+        self._step_timer.reset()
+        self._total_timer.resume()
+
+    def after_step(self) -> None:
+        storage = self.trainer.storage
+        if storage.iter + 1 - self.trainer.start_iter >= self._warmup_iter:
+            storage.put_scalars(time=self._step_timer.seconds())
+        else:
+            self._restart()
+        self._total_timer.pause()
+
+    def after_train(self) -> None:
+        total = time.perf_counter() - self._start_time
+        in_steps = self._total_timer.seconds()
+        num_iter = self.trainer.storage.iter + 1 - self.trainer.start_iter - self._warmup_iter
+        if num_iter > 0 and in_steps > 0:  # scripts look for this line
+            logger.info(
+                "Overall training speed: %d iterations in %s (%.4f s / it)",
+                num_iter,
+                _clock(in_steps),
+                in_steps / num_iter,
+            )
+        logger.info(
+            "Total training time: %s (%s on hooks)", _clock(total), _clock(total - in_steps)
+        )
+
+
+def _clock(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=int(seconds)))
+
+
+class PeriodicWriter(HookBase):
+    """Lets writers write every ``period`` iterations, at the last, and after training.
+
+    Raises:
+        InputError: If one is no ``EventWriter``.
+    """
+
+    def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
+        for writer in writers:
+            if not isinstance(writer, EventWriter):
+                raise InputError(f"PeriodicWriter: expected EventWriter objects; got {writer!r}")
+        self._writers = writers
+        self._period = period
+
+    def after_step(self) -> None:
+        if _is_due(self.trainer, self._period) or _is_last(self.trainer):
+            for writer in self._writers:
+                writer.write()
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            writer.write()  # what other hooks reported after training
+            writer.close()
+
+
+class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
+    """``retinue.checkpoint.PeriodicCheckpointer`` as a hook; also saves at the last iteration."""
+
+    def before_train(self) -> None:
+        self.max_iter = self.trainer.max_iter
+
+    def after_step(self) -> None:
+        self.step(self.trainer.iter)
+
+
+def _comparison(mode: str) -> Callable[[float, float], bool]:
+    comparisons = {"max": operator.gt, "min": operator.lt}
+    if mode not in comparisons:
+        raise InputError(f"mode must be 'max' (more is better) or 'min'; got {mode!r}")
+    return comparisons[mode]
+
+
+class BestCheckpointer(HookBase):
+    """Saves the model when a metric is better than ever before.
+
+    Register it behind the hook that reports the metric. The file doesn't become the last
+    checkpoint, so that resuming goes on from the newest state and not from the best.
+
+    Args:
+        eval_period: of the ``EvalHook``.
+        checkpointer: what saves.
+        val_metric: the metric's name in the storage, e.g. ``"bbox/AP50"``.
+        mode: ``"max"`` if more is better, ``"min"`` if less is.
+        file_prefix: name of the file, without ``.pth``.
+
+    Raises:
+        InputError: If ``mode`` is another word.
+    """
+
+    def __init__(
+        self,
+        eval_period: int,
+        checkpointer: Checkpointer,
+        val_metric: str,
+        mode: str = "max",
+        file_prefix: str = "model_best",
+    ) -> None:
+        self._period = eval_period
+        self._checkpointer = checkpointer
+        self._val_metric = val_metric
+        self._file_prefix = file_prefix
+        self._is_better = _comparison(mode)
+        self.best_metric: float | None = None
+        self.best_iter: int | None = None
+
+    def _update_best(self, val: float, iteration: int) -> bool:
+        """Take over a value; say whether it is one: NaN and infinity are not."""
+        if not math.isfinite(val):
+            return False
+        self.best_metric, self.best_iter = float(val), int(iteration)
+        return True
+
+    def _best_checking(self) -> None:
+        latest = self.trainer.storage.latest().get(self._val_metric)
+        if latest is None:
+            known = [name for name in self.trainer.storage.latest() if "/" in name]
+            logger.warning(
+                "There is no metric %r to choose the best checkpoint by; there are: %s",
+                self._val_metric,
+                ", ".join(known) or "none",
+            )
+            return
+        value, iteration = latest
+        before = self.best_metric
+        is_better = before is None or self._is_better(value, before)
+        if not (is_better and self._update_best(value, iteration)):
+            logger.info("%s is %.5f, the best remains %s", self._val_metric, value, before)
+            return
+        last = self._checkpointer.get_checkpoint_file()
+        self._checkpointer.save(self._file_prefix, iteration=iteration)
+        if last and self._checkpointer.save_to_disk:
+            self._checkpointer.tag_last_checkpoint(os.path.basename(last))
+        logger.info(
+            "%s is %.5f after iteration %d, the best so far (before: %s)",
+            self._val_metric,
+            value,
+            iteration,
+            before,
+        )
+
+    def after_step(self) -> None:
+        if _is_due(self.trainer, self._period) and not _is_last(self.trainer):
+            self._best_checking()
+
+    def after_train(self) -> None:
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._best_checking()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_metric": self.best_metric, "best_iter": self.best_iter}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.best_metric = state_dict["best_metric"]
+        self.best_iter = state_dict["best_iter"]
+
+
+class EarlyStopping(HookBase):
+    """Ends training when a metric has not become better for some evaluations.
+
+    Register it behind the hook that reports the metric, in all processes.
+
+    Args:
+        eval_period: of the ``EvalHook``.
+        val_metric: the metric's name in the storage, e.g. ``"bbox/AP"``.
+        patience: evaluations without a better value to wait for.
+        mode: ``"max"`` if more is better, ``"min"`` if less is.
+        checkpointer: saves ``model_final.pth`` when training is ended; nothing is saved if None.
+
+    Raises:
+        InputError: If ``patience`` is not positive or ``mode`` is another word.
+    """
+
+    def __init__(
+        self,
+        eval_period: int,
+        val_metric: str,
+        patience: int,
+        mode: str = "max",
+        checkpointer: Checkpointer | None = None,
+    ) -> None:
+        if patience < 1:
+            raise InputError(f"EarlyStopping: patience must be at least 1; got {patience}")
+        self._period = eval_period
+        self._val_metric = val_metric
+        self._patience = patience
+        self._checkpointer = checkpointer
+        self._is_better = _comparison(mode)
+        self.best_metric: float | None = None
+        self.num_worse = 0
+
+    def after_step(self) -> None:
+        if not _is_due(self.trainer, self._period) or _is_last(self.trainer):
+            return
+        # Metrics exist on the main process alone; the others learn of its decision.
+        if comm.all_gather(comm.is_main_process() and self._has_waited_enough())[0]:
+            if self._checkpointer is not None:
+                self._checkpointer.save("model_final", iteration=self.trainer.iter)
+            self.trainer.request_stop()
+
+    def _has_waited_enough(self) -> bool:
+        latest = self.trainer.storage.latest().get(self._val_metric)
+        if latest is None:
+            logger.warning("There is no metric %r to stop early by", self._val_metric)
+            return False
+        value = latest[0]
+        if math.isfinite(value) and (
+            self.best_metric is None or self._is_better(value, self.best_metric)
+        ):
+            self.best_metric, self.num_worse = value, 0
+        else:
+            self.num_worse += 1
+        if self.num_worse < self._patience:
+            return False
+        logger.info(
+            "Stopping early after iteration %d: the last %d evaluations have not been better than"
+            " %s = %s",
+            self.trainer.iter,
+            self.num_worse,
+            self._val_metric,
+            self.best_metric,
+        )
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_metric": self.best_metric, "num_worse": self.num_worse}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.best_metric = state_dict["best_metric"]
+        self.num_worse = state_dict["num_worse"]
+
+
+class LRScheduler(HookBase):
+    """Steps a schedule after each iteration, and reports the rate that was in force as ``lr``.
+
+    Args:
+        optimizer: the trainer's if None.
+        scheduler: of PyTorch, or a ``ParamScheduler``, which is a factor on the rates; the
+            trainer's if None.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer | None = None,
+        scheduler: TorchLRScheduler | ParamScheduler | None = None,
+    ) -> None:
+        self._optimizer: Any = optimizer
+        self._scheduler: Any = scheduler
+
+    @property
+    def scheduler(self) -> Any:
+        """The schedule in use."""
+        return self._scheduler or self.trainer.scheduler
+
+    def before_train(self) -> None:
+        self._optimizer = self._optimizer or self.trainer.optimizer
+        if isinstance(self.scheduler, ParamScheduler):
+            self._scheduler = LRMultiplier(
+                self._optimizer,
+                self.scheduler,
+                self.trainer.max_iter,
+                last_iter=self.trainer.iter - 1,
+            )
+        self._best_param_group_id = LRScheduler.get_best_param_group_id(self._optimizer)
+
+    @staticmethod
+    def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
+        """Choose the group whose rate is shown: the one with most parameters.
+
+        If all have one parameter, the first of those with the most frequent rate.
+        """
+        groups = optimizer.param_groups
+        sizes = [len(group["params"]) for group in groups]
+        if max(sizes) > 1:
+            return sizes.index(max(sizes))
+        rates = [group["lr"] for group in groups]
+        return rates.index(Counter(rates).most_common(1)[0][0])
+
+    def after_step(self) -> None:
+        rate = self._optimizer.param_groups[self._best_param_group_id]["lr"]
+        self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
+        self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        scheduler = self.scheduler
+        return scheduler.state_dict() if isinstance(scheduler, TorchLRScheduler) else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        if isinstance(self.scheduler, TorchLRScheduler):
+            self.scheduler.load_state_dict(dict(state_dict))
+
+
+class TorchProfiler(HookBase):
+    """Profiles chosen iterations with ``torch.profiler``.
+
+    Args:
+        enable_predicate: says of a trainer whether to profile its current iteration, e.g.
+            ``lambda trainer: 10 < trainer.iter < 20``.
+        output_dir: gets ``log`` for TensorBoard, or ``profiler-trace-iterN.json`` for a browser's
+            ``chrome://tracing``.
+        activities: what to record, see ``torch.profiler.profile``.
+        save_tensorboard: which of the two to write.
+    """
+
+    def __init__(
+        self,
+        enable_predicate: Callable[[Any], bool],
+        output_dir: str,
+        *,
+        activities: Iterable[Any] | None = None,
+        save_tensorboard: bool = True,
+    ) -> None:
+        self._enable_predicate = enable_predicate
+        self._output_dir = output_dir
+        self._activities = activities
+        self._save_tensorboard = save_tensorboard
+        self._profiler: Any = None
+
+    def before_step(self) -> None:
+        self._profiler = self._make() if self._enable_predicate(self.trainer) else None
+        if self._profiler is not None:
+            self._profiler.__enter__()
+
+    def _make(self) -> Any:
+        on_trace_ready = None
+        if self._save_tensorboard:
+            name = f"profiler-tensorboard-iter{self.trainer.iter}"
+            on_trace_ready = torch.profiler.tensorboard_trace_handler(
+                os.path.join(self._output_dir, "log", name), f"worker{comm.get_rank()}"
+            )
+        return torch.profiler.profile(
+            activities=self._activities,
+            on_trace_ready=on_trace_ready,
+            record_shapes=True,
+            profile_memory=True,
+            with_stack=True,
+            with_flops=True,
+        )
+
+    def after_step(self) -> None:
+        if self._profiler is None:
+            return
+        self._profiler.__exit__(None, None, None)
+        if self._save_tensorboard:
+            return
+        PathManager.mkdirs(self._output_dir)
+        name = f"profiler-trace-iter{self.trainer.iter}.json"
+        with tempfile.TemporaryDirectory() as folder:  # the profiler writes local files only
+            local = os.path.join(folder, name)
+            self._profiler.export_chrome_trace(local)
+            target = os.path.join(self._output_dir, name)
+            PathManager.copy_from_local(local, target, overwrite=True)
+
+
+class AutogradProfiler(TorchProfiler):
+    """Profiles chosen iterations with ``torch.autograd.profiler``, the older one.
+
+    Args:
+        enable_predicate: see ``TorchProfiler``.
+        output_dir: see ``TorchProfiler``.
+        use_cuda: record kernels, too.
+    """
+
+    def __init__(
+        self,
+        enable_predicate: Callable[[Any], bool],
+        output_dir: str,
+        *,
+        use_cuda: bool = True,
+    ) -> None:
+        warnings.warn(
+            "AutogradProfiler is kept for old code; TorchProfiler shows more", stacklevel=2
+        )
+        super().__init__(enable_predicate, output_dir, save_tensorboard=False)
+        self._use_cuda = use_cuda
+
+    def _make(self) -> Any:
+        device = "cuda" if self._use_cuda and torch.cuda.is_available() else None
+        return torch.autograd.profiler.profile(use_device=device)
+
+
+class EvalHook(HookBase):
+    """Evaluates every ``eval_period`` iterations and after training, in all processes.
+
+    Args:
+        eval_period: in iterations; 0 evaluates after training only.
+        eval_function: returns metrics, a dict of numbers or of such dicts, or nothing. They are
+            reported under names such as ``bbox/AP``.
+        eval_after_train: whether to evaluate after the last iteration. After a failure it isn't.
+
+    Raises:
+        ValueError: When a metric is no number.
+        InputError: When ``eval_function`` returns something else than a dict.
+    """
+
+    def __init__(
+        self, eval_period: int, eval_function: Callable[[], Any], eval_after_train: bool = True
+    ) -> None:
+        self._period = eval_period
+        self._func: Callable[[], Any] | None = eval_function
+        self._eval_after_train = eval_after_train
+
+    def _do_eval(self) -> None:
+        assert self._func is not None
+        results = self._func()
+        if results:
+            if not isinstance(results, Mapping):
+                raise InputError(f"EvalHook: expected a dict of metrics; got {results!r}")
+            metrics = {name: _number(name, value) for name, value in _flat(results)}
+            self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+        comm.synchronize()  # evaluation takes a different time in each process
+
+    def after_step(self) -> None:
+        if _is_due(self.trainer, self._period) and not _is_last(self.trainer):
+            self._do_eval()
+
+    def after_train(self) -> None:
+        if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._do_eval()
+        self._func = None  # it may hold on to the trainer
+
+
+def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"EvalHook: metric {name!r} must be a number; got {value!r}") from error
+
+
+class PreciseBN(HookBase):
+    """Replaces the running statistics of batch norms by exact ones, before evaluations.
+
+    Args:
+        period: in iterations; 0 does so at the last iteration only.
+        model: whose batch norms in training mode are meant.
+        data_loader: gives batches for ``model(batch)``.
+        num_iter: batches to use.
+    """
+
+    def __init__(
+        self, period: int, model: nn.Module, data_loader: Iterable[Any], num_iter: int
+    ) -> None:
+        self._period = period
+        self._model = model
+        self._data_loader = data_loader
+        self._num_iter = num_iter
+        self._data_iter: Iterator[Any] | None = None
+        self._disabled = not get_bn_modules(model)
+        if self._disabled:
+            logger.info("PreciseBN has nothing to do: no batch norm of the model is training")
+
+    def after_step(self) -> None:
+        if _is_last(self.trainer) or _is_due(self.trainer, self._period):
+            self.update_stats()
+
+    def update_stats(self) -> None:
+        """Compute the statistics now."""
+        if self._disabled:
+            return
+        if self._data_iter is None:
+            self._data_iter = iter(self._data_loader)
+        logger.info("Computing exact batch norm statistics over %d batches", self._num_iter)
+        with EventStorage():  # what the model reports meanwhile is not training
+            update_bn_stats(self._model, self._batches(self._data_iter), self._num_iter)
+
+    def _batches(self, data_iter: Iterator[Any]) -> Iterator[Any]:
+        for number in count(1):
+            if number % 100 == 0:
+                logger.info("Exact batch norm statistics: batch %d of %d", number, self._num_iter)
+            yield next(data_iter)
+
+
+class TorchMemoryStats(HookBase):
+    """Logs how much CUDA memory is used, every ``period`` iterations, ``max_runs`` times."""
+
+    def __init__(self, period: int = 20, max_runs: int = 10) -> None:
+        self._period = period
+        self._max_runs = max_runs
+        self._runs = 0
+
+    def after_step(self) -> None:
+        if self._runs >= self._max_runs or not torch.cuda.is_available():
+            return
+        if not (_is_due(self.trainer, self._period) or _is_last(self.trainer)):
+            return
+        amounts = {
+            "max_reserved_mem": torch.cuda.max_memory_reserved(),
+            "reserved_mem": torch.cuda.memory_reserved(),
+            "max_allocated_mem": torch.cuda.max_memory_allocated(),
+            "allocated_mem": torch.cuda.memory_allocated(),
+        }
+        text = "  ".join(f"{name}: {amount / 2**20:.0f}MB" for name, amount in amounts.items())
+        logger.info("iter: %d  %s", self.trainer.iter, text)
+        self._runs += 1
+        if self._runs == self._max_runs:
+            logger.info("%s", torch.cuda.memory_summary())
+        torch.cuda.reset_peak_memory_stats()

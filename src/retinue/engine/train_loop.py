@@ -1,0 +1,494 @@
+"""The training loop: what happens in an iteration, and when hooks are called.
+
+``TrainerBase`` is the loop and knows nothing of models; ``SimpleTrainer`` takes batches, computes
+losses and steps an optimizer; ``AMPTrainer`` does so in mixed precision. Everything else that
+happens in training (schedules, checkpoints, evaluation, writing) is a hook.
+
+Nothing here makes the host wait for an accelerator to finish a step: losses stay on their device
+until a writer reads them, and whether a loss is finite is asked while the backward pass runs.
+
+Reading order: HookBase, TrainerBase.train, SimpleTrainer.run_step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from retinue.engine.non_finite import FiniteCheck, NonFiniteLossError, non_finite_loss
+from retinue.utils import comm
+from retinue.utils.errors import InputError
+from retinue.utils.events import EventStorage, get_event_storage
+
+__all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
+
+logger = logging.getLogger(__name__)
+
+
+class HookBase:
+    """Something that a trainer does beside its steps.
+
+    A trainer calls its hooks in the order they were registered, in each iteration
+    ``before_step``, ``after_backward`` (before the optimizer's step) and ``after_step``.
+    ``before_step`` should be quick: timers start there.
+
+    A hook with a state defines ``state_dict`` and ``load_state_dict``.
+    """
+
+    trainer: Any = None
+    """The trainer (a weak reference), once the hook is registered."""
+
+    def before_train(self) -> None:
+        """Called once, before the first iteration."""
+
+    def after_train(self) -> None:
+        """Called once at the end, also when training fails.
+
+        ``trainer.iter`` is ``trainer.max_iter`` if it came to its end.
+        """
+
+    def before_step(self) -> None:
+        """Called at the start of each iteration."""
+
+    def after_backward(self) -> None:
+        """Called when gradients are there."""
+
+    def after_step(self) -> None:
+        """Called at the end of each iteration."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs; plain data."""
+        return {}
+
+
+class TrainerBase:
+    """A loop with hooks; a subclass defines ``run_step``.
+
+    Attributes:
+        iter: the current iteration, from 0; afterwards, how many were done.
+        start_iter: the first iteration of this run, more than 0 if it was resumed.
+        max_iter: where training ends.
+        storage: the measurements of this run, while it lasts.
+    """
+
+    storage: EventStorage
+    max_iter: int
+
+    def __init__(self) -> None:
+        self._hooks: list[HookBase] = []
+        self._stop_requested = False
+        self.iter = 0
+        self.start_iter = 0
+
+    def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
+        """Add hooks behind those that are there; None is skipped.
+
+        Raises:
+            InputError: If one is no ``HookBase``.
+        """
+        for hook in hooks:
+            if hook is None:
+                continue
+            if not isinstance(hook, HookBase):
+                raise InputError(f"register_hooks: expected HookBase objects; got {hook!r}")
+            hook.trainer = weakref.proxy(self)
+            self._hooks.append(hook)
+
+    def request_stop(self) -> None:
+        """End training after the current iteration."""
+        self._stop_requested = True
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run the iterations from ``start_iter`` to ``max_iter - 1``."""
+        logger.info("Training from iteration %d to %d", start_iter, max_iter)
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        self._stop_requested = False
+        with EventStorage(start_iter) as self.storage:
+            try:
+                self.before_train()
+                num_done = start_iter
+                while num_done < max_iter and not self._stop_requested:
+                    self.iter = num_done
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    num_done += 1
+                self.iter = num_done  # tells hooks in after_train that nothing failed
+            except Exception:
+                logger.exception("Training failed in iteration %d", self.iter)
+                raise
+            finally:
+                self.after_train()
+
+    def before_train(self) -> None:
+        for hook in self._hooks:
+            hook.before_train()
+
+    def after_train(self) -> None:
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            hook.after_train()
+
+    def before_step(self) -> None:
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            hook.before_step()
+
+    def after_backward(self) -> None:
+        for hook in self._hooks:
+            hook.after_backward()
+
+    def after_step(self) -> None:
+        for hook in self._hooks:
+            hook.after_step()
+
+    def run_step(self) -> None:
+        """Do one iteration."""
+        raise NotImplementedError(f"{type(self).__name__} must define run_step()")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the iteration and the states of the hooks, by the names of their classes.
+
+        Of two hooks of one class, only the first is saved, as detectron2's files have it.
+        """
+        hooks: dict[str, Any] = {}
+        for hook in self._hooks:
+            state = hook.state_dict()
+            if state:
+                hooks.setdefault(type(hook).__qualname__, state)
+        state = {"iteration": self.iter}
+        return {**state, "hooks": hooks} if hooks else state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned; hooks that are not there any more are said."""
+        self.iter = state_dict["iteration"]
+        for name, state in state_dict.get("hooks", {}).items():
+            hook: Any = next((h for h in self._hooks if type(h).__qualname__ == name), None)
+            if hook is None:
+                logger.warning("The checkpoint has a state for a hook %r, which is not here", name)
+            else:
+                hook.load_state_dict(state)
+
+
+class SimpleTrainer(TrainerBase):
+    """One model, one optimizer, one stream of batches; one step of the optimizer an iteration.
+
+    The model is put into training mode. It maps a batch to a loss or a dict of losses, whose sum is
+    minimised. Wrap model, loader or optimizer to do something with what goes through them.
+
+    Args:
+        model: the model, maybe inside ``DistributedDataParallel``.
+        data_loader: gives batches; one that ends is started again.
+        optimizer: steps once an iteration.
+        gather_metric_period: iterations between averages of the losses over all processes.
+        zero_grad_before_forward: clear gradients before the forward pass rather than after it.
+        async_write_metrics: report losses from another thread.
+        accumulate: batches in an iteration; their losses are averaged.
+
+    Raises:
+        InputError: If ``accumulate`` is not positive.
+
+    Example:
+        ``SimpleTrainer(model, loader, torch.optim.SGD(model.parameters(), 0.01)).train(0, 1000)``
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False,
+        async_write_metrics: bool = False,
+        *,
+        accumulate: int = 1,
+    ) -> None:
+        super().__init__()
+        if accumulate < 1:
+            raise InputError(f"SimpleTrainer: accumulate must be at least 1; got {accumulate}")
+        model.train()
+        self.model = model
+        self.data_loader = data_loader
+        self._data_loader_iter_obj: Iterator[Any] | None = None
+        self.optimizer = optimizer
+        self.gather_metric_period = gather_metric_period
+        self.zero_grad_before_forward = zero_grad_before_forward
+        self.async_write_metrics = async_write_metrics
+        self.accumulate = accumulate
+        self.batches: list[Any] = []
+        """The batches of the current iteration, for hooks."""
+        self.concurrent_executor = ThreadPoolExecutor(max_workers=1)
+
+    def run_step(self) -> None:
+        """Take batches, compute losses and gradients, report, step.
+
+        Raises:
+            InputError: If the model was left in evaluation mode.
+            NonFiniteLossError: (a ``FloatingPointError``) before the optimizer's step.
+        """
+        if not self.model.training:
+            raise InputError(
+                f"{type(self).__name__}: the model is in evaluation mode; something called"
+                " model.eval() and not model.train() afterwards"
+            )
+        start = time.perf_counter()
+        self.batches = [self._next_batch() for _ in range(self.accumulate)]
+        data_time = time.perf_counter() - start
+
+        losses, check = self._compute_gradients()
+        self.after_backward()
+        self._stop_if_not_finite(losses, check)
+        if self.async_write_metrics and comm.get_world_size() == 1:
+            write = self._write_metrics
+            self.concurrent_executor.submit(write, losses, data_time, iter=self.iter)
+        else:
+            self._write_metrics(losses, data_time)
+        self._optimizer_step()
+
+    def _compute_gradients(self) -> tuple[dict[str, torch.Tensor], FiniteCheck]:
+        """Return the losses (means over the batches, detached), and whether their sum is finite."""
+        if self.zero_grad_before_forward:
+            self.optimizer.zero_grad()
+        means: dict[str, torch.Tensor] = {}
+        for index, batch in enumerate(self.batches):
+            is_last = index == len(self.batches) - 1
+            with self._gradient_exchange(is_last):
+                with self._precision():
+                    losses = self.model(batch)
+                    if isinstance(losses, torch.Tensor):
+                        losses = {"total_loss": losses}
+                    total = sum(losses.values()) / len(self.batches)
+                if index == 0 and not self.zero_grad_before_forward:
+                    self.optimizer.zero_grad()
+                for name, loss in losses.items():
+                    part = loss.detach() / len(self.batches)
+                    means[name] = means[name] + part if name in means else part
+                check = FiniteCheck(means.values()) if is_last else None
+                self._backward(total)
+        assert check is not None
+        return means, check
+
+    def _gradient_exchange(self, is_last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange gradients after the last batch only."""
+        if is_last or not isinstance(self.model, nn.parallel.DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.model.no_sync()
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    def _backward(self, total: torch.Tensor) -> None:
+        total.backward()
+
+    def _optimizer_step(self) -> None:
+        self.optimizer.step()
+
+    def _stop_if_not_finite(self, losses: Mapping[str, torch.Tensor], check: FiniteCheck) -> None:
+        is_bad_here = not check
+        is_bad_anywhere = _any_process(is_bad_here)
+        if is_bad_here:
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise non_finite_loss(
+                self.iter, losses, self.batches, self.model, rate, self._precision
+            )
+        if is_bad_anywhere:
+            raise NonFiniteLossError(
+                f"iteration {self.iter}: the loss of another process is not finite; see its log"
+            )
+
+    def _next_batch(self) -> Any:
+        for _ in range(2):
+            batch = next(self._data_loader_iter, self)
+            if batch is not self:
+                return batch
+            self._data_loader_iter_obj = None  # the end of an epoch: begin again
+        raise InputError(
+            f"{type(self).__name__}: the data loader gives no batch; is the dataset empty, or"
+            " smaller than a batch, or the loader a generator that has ended?"
+        )
+
+    @property
+    def _data_loader_iter(self) -> Iterator[Any]:
+        if self._data_loader_iter_obj is None:
+            self._data_loader_iter_obj = iter(self.data_loader)
+        return self._data_loader_iter_obj
+
+    def reset_data_loader(self, data_loader_builder: Callable[[], Iterable[Any]]) -> None:
+        """Replace the loader by what ``data_loader_builder()`` returns.
+
+        The old loader is let go of first, with its workers.
+        """
+        self._data_loader_iter_obj = None
+        del self.data_loader
+        self.data_loader = data_loader_builder()
+
+    def _write_metrics(
+        self,
+        loss_dict: Mapping[str, torch.Tensor],
+        data_time: float,
+        prefix: str = "",
+        iter: int | None = None,
+    ) -> None:
+        iteration = self.iter if iter is None else iter
+        if (iteration + 1) % self.gather_metric_period == 0:
+            try:
+                SimpleTrainer.write_metrics(loss_dict, data_time, iteration, prefix)
+            except Exception:  # said here, since another thread's errors are not
+                logger.exception("Reporting the losses of iteration %d failed", iteration)
+                raise
+
+    @staticmethod
+    def write_metrics(
+        loss_dict: Mapping[str, torch.Tensor], data_time: float, cur_iter: int, prefix: str = ""
+    ) -> None:
+        """Report losses, their sum, and the time that the slowest process waited for data.
+
+        The main process reports means over all processes. Tensors are not read here.
+
+        Args:
+            loss_dict: scalars.
+            data_time: in seconds.
+            cur_iter: the iteration they belong to.
+            prefix: for the name ``total_loss``.
+
+        Raises:
+            FloatingPointError: If losses on the CPU are not finite.
+        """
+        storage = get_event_storage()
+        storage.put_scalar("rank_data_time", data_time, cur_iter=cur_iter)
+        losses = {name: torch.as_tensor(loss).detach() for name, loss in loss_dict.items()}
+        losses, longest = _over_processes(losses, data_time)
+        if not comm.is_main_process():
+            return
+        storage.put_scalar("data_time", longest, cur_iter=cur_iter)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        if total.device.type == "cpu" and not torch.isfinite(total):
+            values = ", ".join(f"{name} = {loss:.4g}" for name, loss in losses.items())
+            raise NonFiniteLossError(f"iteration {cur_iter}: the loss is not finite: {values}")
+        storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
+        if len(losses) > 1:
+            for name, loss in losses.items():
+                storage.put_scalar(name, loss, cur_iter=cur_iter)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+
+    def after_train(self) -> None:
+        super().after_train()
+        self.concurrent_executor.shutdown(wait=True)
+        self.concurrent_executor = ThreadPoolExecutor(max_workers=1)  # for another train()
+
+
+class AMPTrainer(SimpleTrainer):
+    """``SimpleTrainer`` in mixed precision, on any device that has ``torch.autocast``.
+
+    Args:
+        model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward,
+            async_write_metrics, accumulate: see ``SimpleTrainer``.
+        grad_scaler: scales losses so that float16 gradients don't vanish; one is made if None.
+        precision: ``torch.float16`` or ``torch.bfloat16``.
+        log_grad_scaler: report the scale, for which the host waits in each iteration.
+
+    Raises:
+        InputError: If one process drives several devices.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        gather_metric_period: int = 1,
+        zero_grad_before_forward: bool = False,
+        grad_scaler: Any = None,
+        precision: torch.dtype = torch.float16,
+        log_grad_scaler: bool = False,
+        async_write_metrics: bool = False,
+        *,
+        accumulate: int = 1,
+    ) -> None:
+        num_devices = len(getattr(model, "device_ids", None) or ())
+        if isinstance(model, nn.DataParallel) or num_devices > 1:
+            raise InputError(
+                "AMPTrainer: the model is spread over several devices of one process; start one"
+                " process per device with retinue.engine.launch or torchrun"
+            )
+        super().__init__(
+            model,
+            data_loader,
+            optimizer,
+            gather_metric_period,
+            zero_grad_before_forward,
+            async_write_metrics,
+            accumulate=accumulate,
+        )
+        self._device_type = next((p.device.type for p in model.parameters()), "cpu")
+        if grad_scaler is None:
+            grad_scaler = torch.amp.GradScaler(
+                self._device_type, enabled=precision == torch.float16
+            )
+        self.grad_scaler = grad_scaler
+        self.precision = precision
+        self.log_grad_scaler = log_grad_scaler
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._device_type, dtype=self.precision)
+
+    def _backward(self, total: torch.Tensor) -> None:
+        self.grad_scaler.scale(total).backward()
+
+    def _optimizer_step(self) -> None:
+        if self.log_grad_scaler:
+            storage = get_event_storage()
+            storage.put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        scaler_state = state_dict.get("grad_scaler")
+        if scaler_state:  # empty if it was disabled, as for bfloat16
+            self.grad_scaler.load_state_dict(scaler_state)
+
+
+def _any_process(flag: bool) -> bool:
+    """Say whether ``flag`` is true in any process; all of them have to ask."""
+    if comm.get_world_size() == 1:
+        return flag
+    shared = torch.tensor(float(flag))
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
+    return bool(shared)
+
+
+def _over_processes(
+    losses: dict[str, torch.Tensor], data_time: float
+) -> tuple[dict[str, torch.Tensor], float | torch.Tensor]:
+    """Return the mean losses and the longest time, valid on the main process."""
+    if comm.get_world_size() == 1:
+        return losses, data_time
+    names = sorted(losses)
+    mean = torch.stack([losses[name].float() for name in names])
+    # Filled on the device: a copy from the host would wait for it.
+    longest = torch.full((), data_time, device=mean.device)
+    dist.reduce(mean, dst=0)
+    dist.reduce(longest, dst=0, op=dist.ReduceOp.MAX)
+    mean /= comm.get_world_size()
+    return dict(zip(names, mean.unbind(), strict=True)), longest
