@@ -400,7 +400,7 @@ class FastRCNNOutputLayers(nn.Module):
             gt_classes: ``(R,)`` int64 in [0, K].
         """
         is_object = (gt_classes >= 0) & (gt_classes < self.num_classes)
-        deltas = _of_class(pred_deltas, gt_classes, proposal_boxes.shape[1])  # (R, B)
+        deltas = boxes_of_class(pred_deltas, gt_classes, proposal_boxes.shape[1])  # (R, B)
         loss = _dense_box_regression_loss(
             [proposal_boxes],
             self.box2box_transform,
@@ -434,7 +434,7 @@ class FastRCNNOutputLayers(nn.Module):
         """
         dim = len(self.box2box_transform.weights)
         boxes = self.predict_boxes(predictions, proposals)
-        return [_of_class(b, p.gt_classes, dim) for b, p in zip(boxes, proposals, strict=True)]
+        return [boxes_of_class(b, p.gt_classes, dim) for b, p in zip(boxes, proposals, strict=True)]
 
     def predict_boxes(
         self, predictions: Predictions, proposals: Sequence[Instances]
@@ -460,7 +460,7 @@ def _gt_boxes(proposals: Instances) -> Boxes:
     return proposals.gt_boxes if proposals.has("gt_boxes") else proposals.proposal_boxes
 
 
-def _of_class(boxes: torch.Tensor, labels: torch.Tensor, box_dim: int) -> torch.Tensor:
+def boxes_of_class(boxes: torch.Tensor, labels: torch.Tensor, box_dim: int) -> torch.Tensor:
     """Select ``(R, B)`` of ``(R, K * B)``; of the last class where the label is background."""
     boxes = boxes.unflatten(1, (-1, box_dim))
     row = torch.arange(len(boxes), device=boxes.device)

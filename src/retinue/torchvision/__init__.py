@@ -1,0 +1,43 @@
+"""torchvision's way of building and calling detectors, on this library's parts.
+
+A model is made from a backbone, an anchor generator, a pooler and a number of classes. It takes a
+list of RGB images, floats in [0, 1], and returns a list of dicts; in training it also takes a list
+of target dicts and returns a dict of losses. Label 0 is background.
+
+    backbone = MyBackbone()  # any module with `out_channels` that returns a tensor or a dict
+    anchors = AnchorGenerator(sizes=((32, 64, 128),), aspect_ratios=((0.5, 1.0, 2.0),))
+    model = FasterRCNN(backbone, num_classes=2, rpn_anchor_generator=anchors)
+
+Reading order: rcnn (the models), transform (resizing, and back), backbone (what is asked of a
+backbone), roi_heads and predictors, retinanet, builders (complete models by name).
+"""
+
+from retinue.utils.lazy import lazy_exports
+
+_HERE = "retinue.torchvision"
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "AnchorGenerator": f"{_HERE}.anchors",
+        "FastRCNNPredictor": f"{_HERE}.predictors",
+        "FasterRCNN": f"{_HERE}.rcnn",
+        "GeneralizedRCNNTransform": f"{_HERE}.transform",
+        "KeypointRCNN": f"{_HERE}.rcnn",
+        "KeypointRCNNHeads": f"{_HERE}.predictors",
+        "KeypointRCNNPredictor": f"{_HERE}.predictors",
+        "MaskRCNN": f"{_HERE}.rcnn",
+        "MaskRCNNHeads": f"{_HERE}.predictors",
+        "MaskRCNNPredictor": f"{_HERE}.predictors",
+        "MultiScaleRoIAlign": f"{_HERE}.pooler",
+        "RetinaNet": f"{_HERE}.retinanet",
+        "RetinaNetHead": "retinue.modeling.meta_arch.retinanet",
+        "RoIHeads": f"{_HERE}.roi_heads",
+        "TwoMLPHead": f"{_HERE}.predictors",
+        "fasterrcnn_resnet50_fpn": f"{_HERE}.builders",
+        "keypointrcnn_resnet50_fpn": f"{_HERE}.builders",
+        "maskrcnn_resnet50_fpn": f"{_HERE}.builders",
+        "resnet_fpn_backbone": f"{_HERE}.builders",
+        "retinanet_resnet50_fpn": f"{_HERE}.builders",
+    },
+)
