@@ -10,6 +10,7 @@ from retinue.layers.batch_norm import (
 )
 from retinue.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from retinue.layers.losses import ciou_loss, diou_loss
+from retinue.layers.mask_ops import paste_masks_in_image
 from retinue.layers.nms import batched_nms, batched_nms_rotated, nms, nms_rotated
 from retinue.layers.roi_align import ROIAlign, roi_align
 from retinue.layers.rotated_boxes import pairwise_iou_rotated
@@ -56,6 +57,7 @@ __all__ = [
     "nms_rotated",
     "nonzero_tuple",
     "pairwise_iou_rotated",
+    "paste_masks_in_image",
     "roi_align",
     "shapes_to_tensor",
 ]

@@ -17,7 +17,8 @@ class _AllReduce(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        return _AllReduce.apply(grad)  # every rank's input is in every rank's sum  # type: ignore[no-untyped-call]
+        # Every rank's input is in every rank's sum.
+        return _AllReduce.apply(grad)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
 
 
 class _AllGather(torch.autograd.Function):
