@@ -32,7 +32,7 @@ from retinue.data.common import (
 )
 from retinue.data.dataset_mapper import DatasetMapper
 from retinue.data.detection_utils import check_metadata_consistency
-from retinue.data.resume import StreamStart, stream_start
+from retinue.data.resume import StreamStart, default_first_sample, stream_start
 from retinue.data.samplers import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
@@ -501,6 +501,7 @@ def build_detection_train_loader(
     Raises:
         InputError: (an ``AssertionError``) If ``sampler`` is none, or is given for a stream.
     """
+    first_sample = first_sample or default_first_sample()
     group_of = _aspect_ratio_groups(dataset) if aspect_ratio_grouping and first_sample else None
     if isinstance(dataset, list):
         dataset = DatasetFromList(dataset, copy=False)

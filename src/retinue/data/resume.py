@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["StreamStart", "stream_start"]
+__all__ = ["StreamStart", "default_first_sample", "stream_start", "streams_enter_at"]
+
+_first_sample: ContextVar[int] = ContextVar("first_sample", default=0)
+
+
+@contextmanager
+def streams_enter_at(first_sample: int) -> Iterator[None]:
+    """Within the context, training loaders go on behind so many samples unless told otherwise.
+
+    A trainer resumes by this, whose loaders are built by methods that users override.
+    """
+    token = _first_sample.set(first_sample)
+    try:
+        yield
+    finally:
+        _first_sample.reset(token)
+
+
+def default_first_sample() -> int:
+    """Return where ``streams_enter_at`` says that loaders start; 0 outside of it."""
+    return _first_sample.get()
 
 
 @dataclass(frozen=True)
