@@ -20,6 +20,8 @@ import torch
 from torch import nn
 
 from retinue.layers.roi_align import ROIAlign, roi_align_levels
+from retinue.layers.roi_align_rotated import ROIAlignRotated, roi_align_rotated_levels
+from retinue.layers.roi_pool import ROIPool
 from retinue.structures import Boxes
 from retinue.utils.errors import InputError, unknown_name
 
@@ -75,10 +77,6 @@ def _pooler_of_level(
     pooler_type: str, output_size: tuple[int, int], sampling_ratio: int
 ) -> Callable[[float], nn.Module]:
     """Return what makes the pooling of one level from its scale."""
-    if pooler_type == "ROIAlignRotated":
-        from retinue.layers.roi_align_rotated import ROIAlignRotated
-    elif pooler_type == "ROIPool":
-        from retinue.layers.roi_pool import ROIPool
     makers: dict[str, Callable[[float], nn.Module]] = {
         "ROIAlign": lambda scale: ROIAlign(output_size, scale, sampling_ratio, aligned=False),
         "ROIAlignV2": lambda scale: ROIAlign(output_size, scale, sampling_ratio, aligned=True),
@@ -157,15 +155,26 @@ class ROIPooler(nn.Module):
         level = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
-        if isinstance(first := self.level_poolers[0], ROIAlign):  # all levels at once
+        return self._pool_levels(x, rois, level)
+
+    def _pool_levels(
+        self, x: Sequence[torch.Tensor], rois: torch.Tensor, level: torch.Tensor
+    ) -> torch.Tensor:
+        """Pool each region from its level, all levels in one product where the operator can."""
+        first = self.level_poolers[0]
+        if isinstance(first, ROIAlign | ROIAlignRotated):
             scales = [float(pooler.spatial_scale) for pooler in self.level_poolers]  # type: ignore[arg-type]
+            if isinstance(first, ROIAlignRotated):
+                return roi_align_rotated_levels(
+                    x, rois, level, self.output_size, scales, first.sampling_ratio
+                )
             return roi_align_levels(
                 x, rois, level, self.output_size, scales, first.sampling_ratio, first.aligned
             )
         crops = x[0].new_zeros(len(rois), x[0].shape[1], *self.output_size)
         for index, (features, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
             chosen = (level == index).nonzero().flatten()
-            crops.index_put_((chosen,), pooler(features, rois[chosen]).to(crops.dtype))
+            crops.index_put_((chosen,), pooler(features, rois[chosen]))
         return crops
 
     def _check_inputs(self, x: Sequence[torch.Tensor], box_lists: Sequence[Boxes]) -> None:

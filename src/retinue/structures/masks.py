@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from hotcoco import mask as runs
 
+from retinue.layers.mask_ops import paste_masks_in_image
+from retinue.layers.roi_align import ROIAlign
 from retinue.structures.boxes import Boxes, _check_list
 from retinue.utils.errors import InputError, expect_shape
 
@@ -254,8 +256,6 @@ class BitMasks:
         Raises:
             InputError: If there isn't one box a mask.
         """
-        from retinue.layers.roi_align import ROIAlign
-
         expect_shape("BitMasks.crop_and_resize: boxes", boxes, (len(self), 4))
         boxes = boxes.to(self.device)
         index = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
@@ -331,8 +331,6 @@ class ROIMasks:
             width: columns of the image.
             threshold: smallest probability that belongs to the object.
         """
-        from retinue.layers.mask_ops import paste_masks_in_image
-
         return BitMasks(paste_masks_in_image(self.tensor, boxes, (height, width), threshold))
 
 

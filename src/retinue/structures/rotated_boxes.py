@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from retinue.layers.rotated_boxes import pairwise_iou_rotated
 from retinue.structures.boxes import Boxes
 
 if TYPE_CHECKING:
@@ -107,6 +108,4 @@ class RotatedBoxes(Boxes):
 
 def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> torch.Tensor:
     """Return ``(N, M)`` intersections over unions of rotated boxes, in [0, 1]."""
-    from retinue.layers.rotated_boxes import pairwise_iou_rotated
-
     return pairwise_iou_rotated(boxes1.tensor, boxes2.tensor)
