@@ -503,7 +503,7 @@ def _check_options(res: CfgNode) -> None:
     if res.RES5_DILATION not in (1, 2):
         wrong.append(f"RES5_DILATION must be 1 or 2; got {res.RES5_DILATION}")
     if res.DEPTH in (18, 34):
-        if res.RES2_OUT_CHANNELS != 64:
+        if res.RES2_OUT_CHANNELS not in (64, res.STEM_OUT_CHANNELS):  # narrower than published
             wrong.append(
                 f"depth {res.DEPTH} needs RES2_OUT_CHANNELS 64; got {res.RES2_OUT_CHANNELS}"
             )

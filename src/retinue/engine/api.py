@@ -1,0 +1,420 @@
+"""The library in four words: ``load``, ``train``, ``evaluate``, and a detector's ``predict``.
+
+The commands of the same names take the same arguments and give the same results.
+
+Example:
+    >>> import retinue
+    >>> detector = retinue.load()  # the small model of the demo, which ships with the library
+    >>> detector.class_names[0]
+    'disk'
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retinue.engine.detector import Detection, Detector
+
+if TYPE_CHECKING:
+    from retinue.config import CfgNode
+    from retinue.engine.run_setup import DataSource, ModelSource
+
+__all__ = ["Detection", "Detector", "Run", "evaluate", "load", "train"]
+
+logger = logging.getLogger(__name__)
+
+_RUN_FILES = ("metrics.json", "last_checkpoint", "report.html", "results.json", "log.txt")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training or evaluation left.
+
+    Attributes:
+        output: its folder.
+        results: task -> metric -> value, such as ``results["bbox"]["AP"]``; empty without
+            validation data.
+        report: the page that shows them; None without validation data.
+    """
+
+    output: Path
+    results: Mapping[str, Any]
+    report: Path | None
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The trained model."""
+        return load(self.output)
+
+    def __str__(self) -> str:
+        names = {"bbox": "box AP", "segm": "mask AP", "keypoints": "keypoint AP"}
+        parts = [
+            f"{names[task]} {metrics['AP']:.1f}"
+            for task, metrics in self.results.items()
+            if task in names
+        ]
+        parts.append(f"page: {self.report}" if self.report else f"folder: {self.output}")
+        return ", ".join(parts)
+
+
+def load(
+    name: Any = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    threshold: float | None = None,
+    device: str | None = None,
+    opts: Sequence[Any] = (),
+) -> Detector:
+    """Load a trained model.
+
+    Args:
+        name: of the model zoo, such as ``"COCO-Detection/faster_rcnn_R_50_FPN_3x"``, whose weights
+            are downloaded once; or the folder of a run, a checkpoint with its ``config.yaml``
+            beside it, a config file, a config. Without a name, the demo's model, which knows only
+            shapes.
+        weights: a checkpoint to use instead of the model's own.
+        threshold: lowest score of predictions; by default the config's.
+        device: such as ``"cpu"`` or ``"cuda:1"``; by default the best there is.
+        opts: config keys and values in turn.
+
+    Raises:
+        UnknownNameError: (a ``KeyError``) If there is no such model, with the nearest names.
+        InputError: If a file or folder lacks what is needed.
+    """
+    from retinue.checkpoint import DetectionCheckpointer
+    from retinue.engine.run_setup import find_model
+    from retinue.modeling import build_model
+
+    source = find_model(name, trained=weights is None)
+    cfg = _merged(source, weights, device, opts)
+    if threshold is not None:
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = threshold
+        cfg.MODEL.RETINANET.SCORE_THRESH_TEST = threshold
+    model = build_model(cfg).eval()
+    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    return Detector(cfg, model, source.metadata, source.name)
+
+
+def _merged(source: ModelSource, weights: Any, device: str | None, opts: Sequence[Any]) -> CfgNode:
+    """Put what the caller asked for over a model's config."""
+    cfg = source.cfg
+    cfg.merge_from_list([os.fspath(o) if isinstance(o, os.PathLike) else o for o in opts])
+    if weights is not None:
+        cfg.MODEL.WEIGHTS = os.fspath(weights)
+    if device is not None:
+        cfg.MODEL.DEVICE = device
+    return cfg
+
+
+def train(
+    model: Any,
+    data: Any,
+    val: Any = None,
+    *,
+    output: str | os.PathLike[str] = "output/train",
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    num_gpus: int | None = None,
+    opts: Sequence[Any] = (),
+    title: str = "",
+    notes: Sequence[str] = (),
+    num_pictures: int = 12,
+) -> Run:
+    """Train a model on your own data, evaluate it and write a report.
+
+    Classes, heads and schedule follow from the data; the data is checked before the first
+    iteration.
+
+    Args:
+        model: a name of the model zoo, a config file, a config, or the folder of a run to go on
+            from with other data.
+        data: COCO annotations and the folder of their images, as a pair; the annotations alone, if
+            the images lie beside them; the name of a registered dataset; or a list of these.
+        val: held-out data of the same form, to evaluate on. Without it nothing is measured.
+        output: folder for checkpoints, metrics, log and report.
+        epochs: passes over the data; by default 12 to 100, fewer the more data there is.
+        batch_size: images a step, all GPUs together; by default 2 a GPU.
+        weights: what to start from; by default what the model's config names, for zoo models
+            weights trained on ImageNet. ``"published"`` starts from the zoo's trained model, ``""``
+            from nothing.
+        resume: go on from the last checkpoint in ``output``.
+        overwrite: let a run that is in ``output`` already go.
+        device: such as ``"cpu"``; by default the best there is.
+        num_gpus: processes, one a GPU; by default one.
+        opts: config keys and values in turn, such as ``["SOLVER.BASE_LR", 0.001]``.
+        title: of the report.
+        notes: sentences for the report.
+        num_pictures: in the report.
+
+    Raises:
+        InputError: If data or options are wrong, before anything is trained.
+    """
+    from retinue.data.catalog import MetadataCatalog
+    from retinue.engine import run_setup, runs
+    from retinue.engine.launch import launch
+
+    is_published = weights == "published"
+    source = run_setup.find_model(model, trained=is_published)
+    cfg = _merged(source, None if is_published else weights, device, opts)
+    cfg.OUTPUT_DIR = os.fspath(output)
+    _take_folder(Path(output), resume=resume, overwrite=overwrite)
+    runs.begin(cfg)
+    train_sources = run_setup.find_data(data)
+    val_sources = run_setup.find_data(val) if val is not None else []
+    sources = [*train_sources, *val_sources]
+    for one in sources:
+        one.register()
+    metadata = MetadataCatalog.get(train_sources[0].name)
+    cfg.DATASETS.TRAIN = tuple(s.name for s in train_sources)
+    cfg.DATASETS.TEST = tuple(s.name for s in val_sources)
+
+    reports = _check_data(cfg, train_sources, val_sources)
+    said = run_setup.fit_heads(cfg, reports[0], metadata)
+    said += run_setup.fit_schedule(
+        cfg,
+        sum(r.num_images for r in reports),
+        epochs=epochs,
+        batch_size=batch_size,
+        num_devices=num_gpus or 1,
+        is_published=source.is_published,
+        fixed=[str(o) for o in opts[::2]],
+    )
+    said += [] if val_sources else ["no held-out data (val): nothing will be evaluated"]
+    for sentence in said:
+        logger.info("%s", sentence)
+    run_setup.write_class_names(output, metadata)
+
+    start = time.perf_counter()
+    results = launch(runs.run_training, num_gpus or 1, args=(cfg, sources, resume)) or {}
+    seconds = time.perf_counter() - start
+    if not val_sources:
+        return Run(Path(output), {}, None)
+    if not results:  # of other processes, or of an earlier run that had come to its end
+        results = runs.run_evaluation(_with_final_weights(cfg), sources)
+    facts = {"Data": _data_facts(reports, val_sources), "Training": _training_facts(cfg, seconds)}
+    return _finish(
+        load(output, device=device),
+        results,
+        Path(output),
+        val_sources[0].name,
+        title=title or f"{source.name.rpartition('/')[2]} on {_short(train_sources[0].name)}",
+        facts=facts,
+        notes=notes,
+        tiles=[("training", _duration(seconds), f"{cfg.SOLVER.MAX_ITER:,} iterations")],
+        num_pictures=num_pictures,
+    )
+
+
+def evaluate(
+    model: Any,
+    data: Any,
+    *,
+    output: str | os.PathLike[str] = "output/eval",
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    num_gpus: int | None = None,
+    opts: Sequence[Any] = (),
+    title: str = "",
+    num_pictures: int = 12,
+) -> Run:
+    """Evaluate a model on annotated data and write a report.
+
+    Args:
+        model: as for ``load``.
+        data: as for ``train``.
+        output: folder for predictions, log and report.
+        weights: a checkpoint to use instead of the model's own.
+        device: such as ``"cpu"``; by default the best there is.
+        num_gpus: processes, one a GPU; by default one.
+        opts: config keys and values in turn.
+        title: of the report.
+        num_pictures: in the report.
+
+    Raises:
+        InputError: If data or options are wrong, or the model has other classes than the data.
+    """
+    from retinue.engine import run_setup, runs
+    from retinue.engine.launch import launch
+
+    source = run_setup.find_model(model, trained=weights is None)
+    cfg = _merged(source, weights, device, opts)
+    cfg.OUTPUT_DIR = os.fspath(output)
+    runs.begin(cfg)
+    sources = run_setup.find_data(data)
+    for one in sources:
+        one.register()
+    cfg.DATASETS.TEST = tuple(s.name for s in sources)
+    reports = _check_data(cfg, [], sources, class_names=source.class_names)
+    results = launch(runs.run_evaluation, num_gpus or 1, args=(cfg, sources)) or {}
+    detector = load(cfg, device=device)
+    detector.metadata.set(**{k: v for k, v in source.metadata.items() if k != "name"})
+    return _finish(
+        detector,
+        results,
+        Path(output),
+        sources[0].name,
+        title=title or f"{source.name.rpartition('/')[2]} on {_short(sources[0].name)}",
+        facts={"Data": _data_facts(reports, sources)},
+        num_pictures=num_pictures,
+    )
+
+
+def _take_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to write over another run, or clear it away if asked to."""
+    from retinue.utils.errors import InputError
+
+    if resume or not (output / "last_checkpoint").is_file():
+        return
+    if not overwrite:
+        raise InputError(
+            f"folder {str(output)!r} holds a run already: resume it (--resume), choose another"
+            " output, or let it go (--overwrite)"
+        )
+    for path in [*(output / n for n in _RUN_FILES), *output.glob("model_*.pth")]:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(output / "inference", ignore_errors=True)
+
+
+def _check_data(
+    cfg: CfgNode,
+    train_sources: Sequence[DataSource],
+    val_sources: Sequence[DataSource],
+    *,
+    class_names: Sequence[str] = (),
+) -> list[Any]:
+    """Report on the data and stop at what training or evaluation would fail on.
+
+    Returns:
+        A report for each of the training sources, or of the others if there are none.
+    """
+    from retinue.data.health import compare_classes, report_dataset
+    from retinue.utils.errors import InputError
+
+    reports, classes = [], {}
+    if class_names:
+        classes["the model"] = list(class_names)
+    for one in [*train_sources, *val_sources]:
+        report = report_dataset(
+            one.name,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and one in train_sources,
+            skip_unreadable=cfg.RETINUE.SKIP_UNREADABLE,
+        )
+        logger.info("%s", report)
+        report.raise_if_fatal()
+        classes[one.name] = report.class_names
+        reports.append(report)
+    problems = compare_classes(classes, fatal=list(classes))
+    if problems:
+        raise InputError("; ".join(p.message for p in problems))
+    return reports[: len(train_sources)] or reports
+
+
+def _with_final_weights(cfg: CfgNode) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    return cfg
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _short(name: str) -> str:
+    """Name a dataset for people: registered ones as they are, files by their folder and stem."""
+    if not name.endswith(".json"):
+        return name
+    path = Path(name)
+    return f"{path.parent.name}/{path.stem}"
+
+
+def _data_facts(reports: Sequence[Any], sources: Sequence[DataSource]) -> list[tuple[str, str]]:
+    facts = []
+    for report in reports:
+        text = f"{report.num_images:,} pictures, {report.num_instances:,} objects"
+        facts.append((_short(report.name), text))
+    facts += [("evaluated on", _short(s.name)) for s in sources]
+    return facts
+
+
+def _training_facts(cfg: CfgNode, seconds: float) -> list[tuple[str, str]]:
+    num = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH
+    return [
+        ("iterations", f"{cfg.SOLVER.MAX_ITER:,} of {cfg.SOLVER.IMS_PER_BATCH} pictures"),
+        ("learning rate", f"{cfg.SOLVER.BASE_LR:.4g}"),
+        ("time", f"{_duration(seconds)}, evaluation included"),
+        ("speed", f"{num / seconds:.3g} pictures a second, evaluation included"),
+    ]
+
+
+def _environment() -> list[tuple[str, str]]:
+    import platform
+
+    import torch
+
+    from retinue import __version__
+
+    device = "CPU"
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    elif torch.backends.mps.is_available():
+        device = "MPS"
+    return [
+        ("retinue", __version__),
+        ("PyTorch", torch.__version__),
+        ("Python", platform.python_version()),
+        ("device", f"{device}, {torch.get_num_threads()} threads"),
+        ("date", datetime.datetime.now().strftime("%Y-%m-%d %H:%M")),
+    ]
+
+
+def _finish(
+    detector: Detector,
+    results: Mapping[str, Any],
+    output: Path,
+    dataset: str,
+    *,
+    title: str,
+    facts: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    tiles: Sequence[tuple[str, str, str]] = (),
+    num_pictures: int,
+) -> Run:
+    """Write results and report of a run."""
+    from retinue.engine.run_report import write_run_report
+    from retinue.utils.file_io import atomic_write
+    from retinue.visualization.report import Tile
+
+    with atomic_write(output / "results.json", "w") as f:
+        json.dump(results, f, indent=1)
+    report = write_run_report(
+        output,
+        detector,
+        results,
+        title=title,
+        subtitle=f"{detector.cfg.MODEL.META_ARCHITECTURE}, {len(detector.class_names)} classes",
+        dataset=dataset,
+        tiles=[Tile(*tile) for tile in tiles],
+        facts={**facts, "Environment": _environment()},
+        notes=notes,
+        num_pictures=num_pictures,
+    )
+    return Run(output, results, report)

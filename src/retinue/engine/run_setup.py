@@ -1,0 +1,401 @@
+"""What a run needs before it starts: a config, data with names, heads and a schedule that fit.
+
+Reading order: ``find_model`` turns a name, file or folder into a config; ``find_data`` finds COCO
+files and ``DataSource.register`` names them; ``fit_heads`` and ``fit_schedule`` adjust the config.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from retinue.config import CfgNode, get_cfg
+from retinue.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
+from retinue.data.health import DataReport
+from retinue.utils.errors import InputError, close_names, unknown_name
+from retinue.utils.file_io import PathManager, atomic_write
+
+__all__ = [
+    "DEMO",
+    "DataSource",
+    "ModelSource",
+    "find_data",
+    "find_model",
+    "fit_heads",
+    "fit_schedule",
+    "read_class_names",
+    "write_class_names",
+]
+
+logger = logging.getLogger(__name__)
+
+DEMO = Path(__file__).parents[1] / "model_zoo" / "demo"
+_CLASSES_FILE = "classes.json"
+_WEIGHT_SUFFIXES = (".pth", ".pkl", ".pt", ".safetensors")
+_CONFIG_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass
+class ModelSource:
+    """A model's config and what is known beside it.
+
+    Attributes:
+        cfg: not frozen. ``MODEL.WEIGHTS`` names the weights to start from.
+        name: what it was asked for as.
+        is_published: a model of the zoo, whose schedule is meant for COCO and 8 devices.
+        metadata: what stands for each class and keypoint; empty if not known.
+    """
+
+    cfg: CfgNode
+    name: str
+    is_published: bool = False
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes; empty if not known."""
+        return list(self.metadata.get("thing_classes", ()))
+
+
+def find_model(model: Any = None, *, trained: bool = False) -> ModelSource:
+    """Find what a user calls a model.
+
+    Args:
+        model: a name of the zoo, in full or its last part; a config file; a folder that a run
+            wrote; a checkpoint with a ``config.yaml`` beside it; a config; or ``"demo"``.
+        trained: for a model of the zoo, start from its published weights instead of those its
+            config names.
+
+    Raises:
+        InputError: If a file or folder lacks what is needed.
+        UnknownNameError: (a ``KeyError``) If there is no such model, with the nearest names.
+    """
+    if isinstance(model, CfgNode):
+        return ModelSource(model.clone(), "a config", metadata=_builtin_metadata(model))
+    name = os.fspath(model) if model is not None else "demo"
+    if name == "demo":
+        return _from_folder(DEMO, "demo")
+    if os.path.isdir(name):
+        return _from_folder(Path(name), name)
+    if name.endswith(_WEIGHT_SUFFIXES):
+        return _from_checkpoint(name)
+    if name.endswith(_CONFIG_SUFFIXES) and PathManager.isfile(name):
+        cfg = get_cfg()
+        cfg.merge_from_file(name)
+        return ModelSource(cfg, name, metadata=_builtin_metadata(cfg))
+    return _from_zoo(name, trained=trained)
+
+
+def _from_zoo(name: str, *, trained: bool) -> ModelSource:
+    from retinue import model_zoo
+    from retinue.model_zoo.presets import PRESETS
+
+    if name.endswith(".py"):
+        raise InputError(
+            f"{name}: lazy configs are Python; build them by retinue.config.instantiate"
+        )
+    stem = name.removesuffix(".yaml").removesuffix(".yml")
+    ends = [known for known in PRESETS if known.rpartition("/")[2] == stem]
+    if stem not in PRESETS and not ends:
+        short = [known.rpartition("/")[2] for known in PRESETS]
+        near = [k for k in PRESETS if k.rpartition("/")[2] in close_names(stem, short)]
+        hint = "or give a config file, a checkpoint, or the folder of a run"
+        if near and not close_names(stem, PRESETS):
+            hint = f"did you mean {' or '.join(map(repr, near[:3]))}? {hint}"
+        raise unknown_name("model", name, PRESETS, hint, max_listed=0)
+    if stem not in PRESETS and len(ends) > 1:
+        raise InputError(f"model {name!r} stands for several: {', '.join(ends)}; name one in full")
+    stem = stem if stem in PRESETS else ends[0]
+    cfg = model_zoo.get_config(stem, trained=trained)
+    return ModelSource(cfg, stem, is_published=True, metadata=_builtin_metadata(cfg))
+
+
+def _from_folder(folder: Path, name: str) -> ModelSource:
+    """Read the folder of a run: its config, its class names, its best or last checkpoint."""
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise InputError(f"folder {name!r} has no config.yaml; is it the output of a run?")
+    names = ["model_best.pth", "model.safetensors", "model_final.pth"]
+    last = folder / "last_checkpoint"
+    if last.is_file():
+        names.append(last.read_text().strip())
+    found = [folder / n for n in names if (folder / n).is_file()]
+    if not found:
+        raise InputError(f"folder {name!r} has no checkpoint; looked for {', '.join(names)}")
+    return _from_files(config, found[0], name)
+
+
+def _from_checkpoint(path: str) -> ModelSource:
+    if "://" not in path and not os.path.isfile(path):
+        raise InputError(f"checkpoint {path!r} does not exist")
+    config = Path(path).parent / "config.yaml"
+    if not config.is_file():
+        raise InputError(
+            f"checkpoint {path!r} has no config.yaml beside it, so its model is unknown; give the"
+            " model's name or config, and this file as its weights"
+        )
+    return _from_files(config, Path(path), path)
+
+
+def _from_files(config: Path, weights: Path, name: str) -> ModelSource:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(config))
+    cfg.MODEL.WEIGHTS = str(weights)
+    metadata = read_class_names(config.parent) or _builtin_metadata(cfg)
+    return ModelSource(cfg, name, metadata=metadata)
+
+
+def _builtin_metadata(cfg: CfgNode) -> dict[str, Any]:
+    """Return what is known of the datasets a config names, if anything."""
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        if name in DatasetCatalog:
+            return MetadataCatalog.get(name).as_dict()
+    return {}
+
+
+_SAVED = ("thing_classes", "keypoint_names", "keypoint_flip_map", "keypoint_connection_rules")
+
+
+def write_class_names(folder: str | Path, metadata: Any) -> None:
+    """Write the names of classes and keypoints into the folder of a run.
+
+    Args:
+        folder: the folder.
+        metadata: ``Metadata``, a dict like it, or just the list of class names.
+    """
+    if isinstance(metadata, Sequence):
+        metadata = {"thing_classes": list(metadata)}
+    known = {name: metadata.get(name) for name in _SAVED if metadata.get(name)}
+    with atomic_write(Path(folder) / _CLASSES_FILE, "w") as f:
+        json.dump(known, f, indent=1)
+
+
+def read_class_names(folder: str | Path) -> dict[str, Any]:
+    """Read what ``write_class_names`` wrote; empty if it wrote nothing."""
+    path = Path(folder) / _CLASSES_FILE
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A dataset.
+
+    Attributes:
+        name: in the catalogs.
+        json_file: COCO annotations; empty if the name is registered already.
+        image_root: folder of the images.
+    """
+
+    name: str
+    json_file: str = ""
+    image_root: str = ""
+
+    def register(self) -> Metadata:
+        """Put it into the catalogs, once; return its metadata, which loading it completes."""
+        from retinue.data.datasets.coco import register_coco_instances
+
+        if self.json_file and self.name not in DatasetCatalog:
+            described = _keypoint_metadata(self.json_file)
+            register_coco_instances(self.name, described, self.json_file, self.image_root)
+        return MetadataCatalog.get(self.name)
+
+
+def _keypoint_metadata(json_file: str) -> dict[str, Any]:
+    """Read names, skeleton and mirror pairs of keypoints from a COCO file, if it has any."""
+    from retinue.data.datasets.coco import read_annotation_file
+    from retinue.visualization.colors import PALETTE, to_bytes
+
+    for category in read_annotation_file(json_file).get("categories", []):
+        names = category.get("keypoints")
+        if names:
+            pairs = [(n, n.replace("left", "right")) for n in names if "left" in n]
+            bones = [(names[a - 1], names[b - 1]) for a, b in category.get("skeleton", [])]
+            return {
+                "keypoint_names": list(names),
+                "keypoint_flip_map": [p for p in pairs if p[1] in names],
+                "keypoint_connection_rules": [
+                    (a, b, to_bytes(PALETTE[i % len(PALETTE)])) for i, (a, b) in enumerate(bones)
+                ],
+            }
+    return {}
+
+
+def find_data(data: Any) -> list[DataSource]:
+    """Find what a user calls data.
+
+    Args:
+        data: a COCO file and the folder of its images, as a pair; the file alone, if the images lie
+            beside it; the name of a registered dataset; or a list of these.
+
+    Raises:
+        InputError: If a file or folder does not exist.
+        UnknownNameError: (a ``KeyError``) for a name that is not registered.
+    """
+    if isinstance(data, str | os.PathLike):
+        return [_one_source(os.fspath(data))]
+    if not isinstance(data, Sequence) or len(data) == 0:
+        raise InputError(
+            "data must be (annotations.json, image folder), the json alone, or a registered"
+            f" dataset's name; got {data!r}"
+        )
+    is_pair = len(data) == 2 and all(isinstance(d, str | os.PathLike) for d in data)
+    if is_pair and os.fspath(data[0]).endswith(".json") and not _is_file(data[1], ".json"):
+        return [_coco_source(os.fspath(data[0]), os.fspath(data[1]))]
+    return [source for one in data for source in find_data(one)]
+
+
+def _is_file(path: Any, suffix: str) -> bool:
+    return os.fspath(path).endswith(suffix)
+
+
+def _one_source(name: str) -> DataSource:
+    if not name.endswith(".json"):
+        if name not in DatasetCatalog:
+            hint = "or give a COCO .json and the folder of its images"
+            raise unknown_name("dataset", name, DatasetCatalog.list(), hint, max_listed=0)
+        return DataSource(name)
+    if not PathManager.isfile(name):
+        raise InputError(f"annotation file {name!r} does not exist")
+    return _coco_source(name, _image_folder(Path(name)))
+
+
+def _image_folder(json_file: Path) -> str:
+    """Guess where a COCO file's images are: the first of them decides."""
+    from retinue.data.datasets.coco import read_annotation_file
+
+    images = read_annotation_file(json_file)["images"]
+    first = images[0]["file_name"] if images else ""
+    folder = json_file.parent
+    stem = json_file.stem.removeprefix("instances_").removeprefix("person_keypoints_")
+    guesses = [
+        folder / stem,
+        folder / "images",
+        folder,
+        folder.parent / stem,
+        folder.parent / "images",
+    ]
+    for guess in guesses:
+        if first and (guess / first).is_file():
+            return str(guess)
+    looked = ", ".join(map(str, guesses))
+    raise InputError(
+        f"{json_file}: cannot find its images ({first!r}) in {looked}; name the folder"
+    )
+
+
+def _coco_source(json_file: str, image_root: str) -> DataSource:
+    if not PathManager.isfile(json_file):
+        raise InputError(f"annotation file {json_file!r} does not exist")
+    if not PathManager.isdir(image_root):
+        raise InputError(f"image folder {image_root!r} does not exist")
+    return DataSource(_name_of(json_file, image_root), json_file, image_root)
+
+
+def _name_of(json_file: str, image_root: str) -> str:
+    """Name a dataset after its file, so that the same files keep the same name."""
+    path = json_file if "://" in json_file else os.path.abspath(json_file)
+    root = image_root if "://" in image_root else os.path.abspath(image_root)
+    taken = MetadataCatalog.get(path)
+    if path in DatasetCatalog and os.path.abspath(taken.get("image_root", root)) != root:
+        return f"{path} ({root})"
+    return path
+
+
+def fit_heads(cfg: CfgNode, report: DataReport, metadata: Metadata) -> list[str]:
+    """Set the numbers of classes and keypoints to what the data has.
+
+    Args:
+        cfg: changed in place.
+        report: on the training data.
+        metadata: of the training data.
+
+    Returns:
+        Sentences that say what was chosen.
+    """
+    num = len(report.class_names)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = cfg.MODEL.RETINANET.NUM_CLASSES = num
+    said = [f"{num} classes, from the data: {_some(report.class_names)}"]
+    annotated = report.annotated
+    if cfg.MODEL.MASK_ON and not any(annotated[kind] for kind in ("polygons", "rle", "bitmap")):
+        cfg.MODEL.MASK_ON = False
+        said.append("the data has no masks: MODEL.MASK_ON is False")
+    names = metadata.get("keypoint_names")
+    if cfg.MODEL.KEYPOINT_ON and names:
+        cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = len(names)
+        if len(names) != 17 and len(cfg.TEST.KEYPOINT_OKS_SIGMAS) != len(names):
+            cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.05] * len(names)
+            said.append(f"{len(names)} keypoints, scored with TEST.KEYPOINT_OKS_SIGMAS 0.05 each")
+    return said
+
+
+def _some(names: Sequence[str], num: int = 12) -> str:
+    more = f", and {len(names) - num} more" if len(names) > num else ""
+    return ", ".join(names[:num]) + more
+
+
+def default_epochs(num_images: int) -> int:
+    """Choose how often to pass over the data: about 24,000 pictures, but 12 to 100 times."""
+    return max(12, min(100, math.ceil(24_000 / max(1, num_images))))
+
+
+def fit_schedule(
+    cfg: CfgNode,
+    num_images: int,
+    *,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    num_devices: int = 1,
+    is_published: bool = False,
+    fixed: Iterable[str] = (),
+) -> list[str]:
+    """Make the schedule fit the data and the machine.
+
+    A published schedule is for COCO on 8 devices: 2 images a device stay, and the learning rate
+    follows the batch in proportion (Goyal et al., 2017, https://arxiv.org/abs/1706.02677). Other
+    configs keep their batch unless ``batch_size`` says otherwise.
+
+    Args:
+        cfg: changed in place.
+        num_images: of the training data.
+        epochs: passes over them; by default, for a published model, ``default_epochs``.
+        batch_size: images a step, all devices together.
+        num_devices: that train.
+        is_published: whether the config's schedule is COCO's.
+        fixed: keys that the user set and that stay.
+
+    Returns:
+        Sentences that say what was chosen.
+    """
+    solver, fixed = cfg.SOLVER, set(fixed)
+    old_batch, old_iterations = solver.IMS_PER_BATCH, solver.MAX_ITER
+    if "SOLVER.IMS_PER_BATCH" not in fixed:
+        if batch_size is not None:
+            solver.IMS_PER_BATCH = batch_size
+        elif is_published:
+            solver.IMS_PER_BATCH = max(1, min(old_batch, 2 * num_devices))
+    if "SOLVER.BASE_LR" not in fixed:
+        solver.BASE_LR = solver.BASE_LR * solver.IMS_PER_BATCH / old_batch
+    if "SOLVER.MAX_ITER" not in fixed and (epochs is not None or is_published):
+        passes = default_epochs(num_images) if epochs is None else epochs
+        solver.MAX_ITER = max(1, math.ceil(passes * num_images / solver.IMS_PER_BATCH))
+    ratio = solver.MAX_ITER / old_iterations
+    if ratio != 1:
+        if "SOLVER.STEPS" not in fixed:
+            solver.STEPS = tuple(int(s * ratio) for s in solver.STEPS)
+        if "SOLVER.WARMUP_ITERS" not in fixed:
+            solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, solver.MAX_ITER // 10)
+        if "SOLVER.CHECKPOINT_PERIOD" not in fixed:
+            solver.CHECKPOINT_PERIOD = max(1, min(solver.CHECKPOINT_PERIOD, solver.MAX_ITER // 5))
+        if "TEST.EVAL_PERIOD" not in fixed:
+            cfg.TEST.EVAL_PERIOD = max(1, solver.MAX_ITER // 5)
+    passes = solver.MAX_ITER * solver.IMS_PER_BATCH / max(1, num_images)
+    return [
+        f"{solver.MAX_ITER:,} iterations of {solver.IMS_PER_BATCH} images ({passes:.3g} passes"
+        f" over the data), learning rate {solver.BASE_LR:.4g}"
+    ]

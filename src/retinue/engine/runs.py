@@ -1,0 +1,182 @@
+"""What a training or evaluation run does in each of its processes.
+
+Reading order: ``Trainer`` evaluates as a dataset's metadata says and shows a progress bar on a
+terminal; ``run_training`` and ``run_evaluation`` use it; ``run_train_net`` is the same from
+detectron2's command line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from retinue.checkpoint import DetectionCheckpointer
+from retinue.config import CfgNode, get_cfg
+from retinue.data.catalog import MetadataCatalog
+from retinue.engine.defaults import DefaultTrainer
+from retinue.engine.hooks import PeriodicWriter
+from retinue.engine.launch import launch
+from retinue.engine.progress import ProgressBar, is_terminal
+from retinue.engine.run_setup import DataSource
+from retinue.engine.setup import check_output_folder, default_setup
+from retinue.utils import comm
+from retinue.utils.collect_env import collect_env_info
+from retinue.utils.env import seed_all_rng
+from retinue.utils.errors import unknown_name
+from retinue.utils.events import CommonMetricPrinter, EventWriter
+from retinue.utils.file_io import atomic_write
+from retinue.utils.logger import setup_logger
+
+__all__ = ["Trainer", "begin", "run_evaluation", "run_train_net", "run_training"]
+
+logger = logging.getLogger(__name__)
+
+# evaluator_type of a dataset's metadata -> evaluators, by name in retinue.evaluation
+_EVALUATORS = {
+    "coco": ("COCOEvaluator",),
+    "sem_seg": ("SemSegEvaluator",),
+    "coco_panoptic_seg": ("SemSegEvaluator", "COCOEvaluator", "COCOPanopticEvaluator"),
+    "cityscapes_instance": ("CityscapesInstanceEvaluator",),
+    "cityscapes_sem_seg": ("CityscapesSemSegEvaluator",),
+    "pascal_voc": ("PascalVOCDetectionEvaluator",),
+    "lvis": ("LVISEvaluator",),
+}
+_WITHOUT_FOLDER = ("CityscapesInstanceEvaluator", "CityscapesSemSegEvaluator")
+_WITHOUT_FOLDER += ("PascalVOCDetectionEvaluator",)
+
+
+class Trainer(DefaultTrainer):
+    """Trains, and evaluates each dataset of ``DATASETS.TEST`` as its metadata says."""
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> Any:
+        """Make the evaluator that belongs to a dataset.
+
+        Raises:
+            UnknownNameError: (a ``KeyError``) If its ``evaluator_type`` is none that is known.
+        """
+        from retinue import evaluation
+
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
+        kind = MetadataCatalog.get(dataset_name).evaluator_type
+        if kind not in _EVALUATORS:
+            hint = f"set it in the metadata of {dataset_name!r}, or override build_evaluator"
+            raise unknown_name("evaluator_type", kind, _EVALUATORS, hint)
+        evaluators = [
+            getattr(evaluation, name)(dataset_name)
+            if name in _WITHOUT_FOLDER
+            else getattr(evaluation, name)(dataset_name, output_dir=folder)
+            for name in _EVALUATORS[kind]
+        ]
+        return evaluators[0] if len(evaluators) == 1 else evaluation.DatasetEvaluators(evaluators)
+
+    def build_writers(self) -> list[EventWriter]:
+        """As usual, without the progress line where a progress bar is shown."""
+        writers = super().build_writers()
+        if is_terminal():
+            return [w for w in writers if not isinstance(w, CommonMetricPrinter)]
+        return writers
+
+    def build_hooks(self) -> list[Any]:
+        """As usual, with a progress bar on a terminal."""
+        hooks = super().build_hooks()
+        if is_terminal() and comm.is_main_process():
+            on_cpu = next(self.model.parameters()).device.type == "cpu"
+            hooks.append(PeriodicWriter([ProgressBar(self.max_iter)], period=1 if on_cpu else 20))
+        return hooks
+
+
+class _ForPeople(logging.Filter):
+    """Lets through what a person at a terminal wants to see: this package's news, and warnings."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        own = record.name in (__name__, "retinue.engine.api")
+        return own or record.levelno >= logging.WARNING
+
+
+def begin(cfg: CfgNode) -> None:
+    """Prepare a run: its folder, log, config file and seed.
+
+    The log file gets everything. So does the console, unless it is a terminal, which is left to
+    the progress bar, news and warnings.
+
+    Raises:
+        OutputFolderError: (an ``OSError``) If the folder can't be written to.
+    """
+    rank = comm.get_rank()
+    if comm.is_main_process():
+        check_output_folder(cfg.OUTPUT_DIR)
+    comm.synchronize()
+    to_people = is_terminal() and rank == 0
+    root = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, configure_stdout=not to_people)
+    if to_people and not any(h.get_name() == "people" for h in root.handlers):
+        from rich.logging import RichHandler
+
+        console = RichHandler(show_time=False, show_level=False, show_path=False, markup=False)
+        console.set_name("people")
+        console.addFilter(_ForPeople())
+        root.addHandler(console)
+    logging.getLogger("retinue.environment").debug("%s", collect_env_info())
+    if comm.is_main_process():
+        with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
+            file.write(cfg.dump())
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+
+
+def run_training(cfg: CfgNode, sources: Sequence[DataSource], resume: bool) -> dict[str, Any]:
+    """Train and evaluate, in one process of several; return the evaluation's results."""
+    for source in sources:
+        source.register()
+    begin(cfg)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return dict(getattr(trainer, "_last_eval_results", None) or {})
+
+
+def run_evaluation(cfg: CfgNode, sources: Sequence[DataSource]) -> dict[str, Any]:
+    """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``, in one process of several."""
+    for source in sources:
+        source.register()
+    begin(cfg)
+    model = Trainer.build_model(cfg)
+    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
+    return dict(Trainer.test(cfg, model))
+
+
+def _train_net(args: Any) -> Any:
+    from retinue.evaluation import verify_results
+
+    cfg = get_cfg()
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    if not args.eval_only:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    model = Trainer.build_model(cfg)
+    checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def run_train_net(args: Any) -> Any:
+    """Do what detectron2's ``train_net.py`` does with a parsed ``default_argument_parser``."""
+    return launch(
+        _train_net,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
