@@ -1,0 +1,95 @@
+"""Pictures of what the model is trained on, beside what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from retinue.engine.train_loop import HookBase
+from retinue.utils.events import EventStorage
+
+__all__ = ["TrainingPictures"]
+
+MAX_PREDICTIONS = 20
+
+
+class TrainingPictures(HookBase):
+    """Puts a picture into the storage now and then, for writers that show pictures.
+
+    On the left the first image of the batch as the model gets it, with its annotations; on the
+    right the model's best predictions for it.
+
+    Args:
+        period: iterations between pictures.
+        input_format: channel order of the model's images.
+    """
+
+    def __init__(self, period: int, input_format: str = "BGR") -> None:
+        self._period = period
+        self._is_bgr = input_format == "BGR"
+
+    def after_step(self) -> None:
+        if (self.trainer.iter + 1) % self._period:
+            return
+        inner = getattr(self.trainer, "_trainer", self.trainer)
+        sample = _first_sample(inner.batches)
+        if sample is not None:
+            picture = self.draw(inner.model, sample)
+            name = "left: annotations; right: predictions"
+            self.trainer.storage.put_image(name, picture.transpose(2, 0, 1))
+
+    def draw(self, model: nn.Module, sample: Mapping[str, Any]) -> np.ndarray:
+        """Draw annotations and predictions of a sample; ``(H, 2 W, 3)`` uint8, RGB."""
+        image = sample["image"].permute(1, 2, 0).numpy()
+        rgb = np.ascontiguousarray(image[:, :, ::-1] if self._is_bgr else image).astype(np.uint8)
+        predicted = _predict(getattr(model, "module", model), sample)
+        return np.concatenate([_draw(rgb, sample.get("instances")), _draw(rgb, predicted)], axis=1)
+
+
+def _first_sample(batches: list[Any]) -> Mapping[str, Any] | None:
+    samples = batches[0] if batches and isinstance(batches[0], list | tuple) else ()
+    sample = samples[0] if samples else None
+    return sample if isinstance(sample, dict) and "image" in sample else None
+
+
+def _predict(model: nn.Module, sample: Mapping[str, Any]) -> Any:
+    """Predict in the sample's own size, and leave model and random numbers as they were."""
+    size = {"height": sample["image"].shape[1], "width": sample["image"].shape[2]}
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(), EventStorage():
+            output = model([{**sample, **size}])[0]
+    finally:
+        model.train()
+    found = output.get("instances", output.get("proposals"))
+    return None if found is None else found[:MAX_PREDICTIONS].to("cpu")
+
+
+def _draw(rgb: np.ndarray, instances: Any) -> np.ndarray:
+    from retinue.visualization.visualizer import Visualizer
+
+    if instances is None or len(instances) == 0:
+        return rgb
+    fields = instances.get_fields()
+
+    def first(*names: str) -> Any:
+        return next((fields[name] for name in names if name in fields), None)
+
+    boxes = first("gt_boxes", "pred_boxes", "proposal_boxes")
+    masks = first("gt_masks", "pred_masks")
+    keypoints = first("gt_keypoints", "pred_keypoints")
+    classes = first("gt_classes", "pred_classes")
+    return (
+        Visualizer(rgb)
+        .overlay_instances(
+            boxes=boxes,
+            masks=masks.numpy() if isinstance(masks, torch.Tensor) else masks,
+            keypoints=keypoints,
+            labels=None if classes is None else [str(c) for c in classes.tolist()],
+        )
+        .get_image()
+    )

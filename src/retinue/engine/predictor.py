@@ -1,0 +1,79 @@
+"""``DefaultPredictor``: from a config to predictions for one image at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from retinue.checkpoint import DetectionCheckpointer
+from retinue.data.catalog import MetadataCatalog
+from retinue.data.transforms import ResizeShortestEdge
+from retinue.modeling import build_model
+from retinue.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from retinue.config import CfgNode
+
+__all__ = ["DefaultPredictor"]
+
+
+class DefaultPredictor:
+    """Loads ``cfg.MODEL.WEIGHTS`` and predicts on images as they come from a file.
+
+    Images are resized as ``cfg.INPUT.{MIN,MAX}_SIZE_TEST`` say; results are in the pixels of the
+    image given.
+
+    Attributes:
+        cfg: the config.
+        model: the model, in evaluation mode.
+        metadata: of the first dataset of ``cfg.DATASETS.TEST``, if there is one.
+        aug: how images are resized.
+        input_format: channel order that the model wants, ``"BGR"`` or ``"RGB"``.
+
+    Raises:
+        InputError: If ``cfg.INPUT.FORMAT`` is another.
+
+    Example:
+        ``DefaultPredictor(cfg)(cv2.imread("street.jpg"))["instances"].pred_boxes``
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg.clone()
+        self.input_format = cfg.INPUT.FORMAT
+        if self.input_format not in ("RGB", "BGR"):
+            raise InputError(f"INPUT.FORMAT must be RGB or BGR here; got {self.input_format!r}")
+        self.model = build_model(self.cfg)
+        self.model.eval()
+        if cfg.DATASETS.TEST:
+            self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        shortest = cfg.INPUT.MIN_SIZE_TEST
+        self.aug = ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
+
+    @torch.no_grad()
+    def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
+        """Predict on one image.
+
+        Args:
+            original_image: ``(H, W, 3)`` uint8, channels blue, green, red.
+
+        Returns:
+            The model's output for it, such as ``{"instances": Instances}``.
+
+        Raises:
+            InputError: If the image has another shape.
+        """
+        if original_image.ndim != 3 or original_image.shape[2] != 3:
+            raise InputError(
+                "DefaultPredictor: image must have shape (height, width, 3);"
+                f" got {original_image.shape}"
+            )
+        height, width = original_image.shape[:2]
+        image = original_image[:, :, ::-1] if self.input_format == "RGB" else original_image
+        image = self.aug.get_transform(image).apply_image(image)
+        tensor = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
+        inputs = {"image": tensor, "height": height, "width": width}
+        prediction: dict[str, Any] = self.model([inputs])[0]
+        return prediction

@@ -1,0 +1,163 @@
+"""Checks before iteration 0: names of datasets, classes of data, model and checkpoint.
+
+They are quick: annotations are looked at only where the metadata does not settle a question.
+``retinue.data.health`` looks at everything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from retinue.checkpoint.checkpointer import CheckpointError
+from retinue.data.catalog import DatasetCatalog, MetadataCatalog
+from retinue.data.health import compare_classes
+from retinue.utils.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from retinue.config import CfgNode
+
+__all__ = ["check_class_count", "check_datasets", "check_same_classes", "training_classes"]
+
+logger = logging.getLogger(__name__)
+
+MAX_CLASSES_NAMED = 10
+
+# The key that holds the number of classes, by meta-architecture.
+NUM_CLASSES_KEYS = {
+    "GeneralizedRCNN": "ROI_HEADS",
+    "PanopticFPN": "ROI_HEADS",
+    "RetinaNet": "RETINANET",
+}
+
+
+def check_datasets(cfg: CfgNode, trainer: type | None = None) -> None:
+    """Check that ``cfg.DATASETS.TRAIN`` and ``TEST`` are tuples of registered names.
+
+    Args:
+        cfg: the config.
+        trainer: a trainer class; names are not looked up for loaders that it builds itself.
+
+    Raises:
+        InputError: If one is a string, as ``("name")`` is.
+        UnknownNameError: (a ``KeyError``) If a name is not registered.
+    """
+    builders = {"TRAIN": "build_train_loader", "TEST": "build_test_loader"}
+    for key, builder in builders.items():
+        names = cfg.DATASETS[key]
+        if isinstance(names, str):
+            raise InputError(
+                f"DATASETS.{key} must be a tuple of names; got the string {names!r}: a tuple of one"
+                f" name has a comma, ({names!r},)"
+            )
+        if trainer is not None and not _is_ours(trainer, builder):
+            continue
+        for name in names:
+            if name not in DatasetCatalog:
+                hint = "register_coco_instances(name, {}, annotations, images) registers your own"
+                known = DatasetCatalog.list()
+                raise unknown_name(f"dataset in DATASETS.{key}", name, known, hint, max_listed=8)
+
+
+def _is_ours(trainer: type, builder: str) -> bool:
+    return getattr(getattr(trainer, builder, None), "__module__", "").startswith("retinue.")
+
+
+def check_class_count(cfg: CfgNode, trainer: type) -> None:
+    """Check that the model has a class for every annotation, and that datasets agree on classes.
+
+    Nothing is checked for loaders that ``trainer`` builds itself, which may change classes.
+
+    Raises:
+        InputError: If an annotation's class is beyond the model's; the first one is named.
+    """
+    node = NUM_CLASSES_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
+    if node is None or not _is_ours(trainer, "build_train_loader"):
+        return
+    num_classes = cfg.MODEL[node].NUM_CLASSES
+    for name in cfg.DATASETS.TRAIN:
+        class_names = MetadataCatalog.get(name).get("thing_classes", None)
+        if class_names is None or len(class_names) > num_classes:
+            _check_annotations(name, class_names, num_classes, f"MODEL.{node}.NUM_CLASSES")
+        elif len(class_names) < num_classes:
+            logger.warning(
+                "MODEL.%s.NUM_CLASSES is %d, but %s has %d classes: the others learn nothing",
+                node,
+                num_classes,
+                name,
+                len(class_names),
+            )
+    lists = {n: MetadataCatalog.get(n).get("thing_classes", None) for n in _all_names(cfg)}
+    for problem in compare_classes(lists):
+        logger.warning("%s", problem)
+
+
+def _all_names(cfg: CfgNode) -> list[str]:
+    return [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if name in DatasetCatalog]
+
+
+def _check_annotations(
+    name: str, class_names: Sequence[str] | None, num_classes: int, key: str
+) -> None:
+    for record in DatasetCatalog.get(name):
+        for number, annotation in enumerate(record.get("annotations", ())):
+            label = annotation.get("category_id", 0)
+            if label < num_classes:
+                continue
+            names = list(class_names or ())
+            called = f" ({names[label]!r})" if label < len(names) else ""
+            has = f"{len(names)} classes" if names else "no list of classes"
+            raise InputError(
+                f"dataset {name!r}: image {record.get('file_name')}, annotation number {number}:"
+                f" its class is {label}{called}, but {key} is {num_classes}, which allows 0 to"
+                f" {num_classes - 1}; the dataset has {has}; set {key} to their number"
+            )
+
+
+def training_classes(cfg: CfgNode) -> list[str]:
+    """Return the class names of the first training dataset; empty if they are not known."""
+    names = cfg.DATASETS.TRAIN
+    if not names or isinstance(names, str):
+        return []
+    return list(MetadataCatalog.get(names[0]).get("thing_classes", None) or [])
+
+
+def check_same_classes(
+    cfg: CfgNode, record: Mapping[str, Any] | None, *, is_resuming: bool
+) -> None:
+    """Compare the classes that a checkpoint was trained on with those of the training data.
+
+    Args:
+        cfg: the config.
+        record: what the run that wrote the checkpoint said of itself, if it did.
+        is_resuming: whether training goes on, rather than starts from the weights.
+
+    Raises:
+        CheckpointError: If they differ and training would go on. Starting from it only warns.
+    """
+    before, now = list((record or {}).get("classes") or []), training_classes(cfg)
+    if not before or not now or before == now:
+        return
+    text = (
+        f"the checkpoint was trained on {len(before)} classes ({_some(before)}), the training data"
+        f" has {len(now)} ({_some(now)})"
+    )
+    if is_resuming:
+        raise CheckpointError(
+            f"cannot resume: {text}; resume with the data it was trained on, or start from its"
+            " weights in another OUTPUT_DIR"
+        )
+    same_number = len(before) == len(now)
+    advice = (
+        "their number is the same, so the weights of the class scores are kept, though they mean"
+        " other classes"
+        if same_number
+        else "the layers that depend on their number start from their initial weights"
+    )
+    logger.warning("Classes differ: %s; %s", text, advice)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_CLASSES_NAMED])
+    return f"{shown}, ..." if len(names) > MAX_CLASSES_NAMED else shown
