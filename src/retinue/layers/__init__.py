@@ -9,10 +9,13 @@ from retinue.layers.batch_norm import (
     get_norm,
 )
 from retinue.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
+from retinue.layers.deform_conv import DeformConv, ModulatedDeformConv
 from retinue.layers.losses import ciou_loss, diou_loss
 from retinue.layers.mask_ops import paste_masks_in_image
 from retinue.layers.nms import batched_nms, batched_nms_rotated, nms, nms_rotated
 from retinue.layers.roi_align import ROIAlign, roi_align
+from retinue.layers.roi_align_rotated import ROIAlignRotated, roi_align_rotated
+from retinue.layers.roi_pool import ROIPool, roi_pool
 from retinue.layers.rotated_boxes import pairwise_iou_rotated
 from retinue.layers.shape_spec import ShapeSpec
 from retinue.layers.wrappers import (
@@ -36,12 +39,16 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "CycleBatchNormList",
+    "DeformConv",
     "DepthwiseSeparableConv2d",
     "FrozenBatchNorm2d",
     "LayerNorm",
     "Linear",
+    "ModulatedDeformConv",
     "NaiveSyncBatchNorm",
     "ROIAlign",
+    "ROIAlignRotated",
+    "ROIPool",
     "ShapeSpec",
     "batched_nms",
     "batched_nms_rotated",
@@ -59,5 +66,7 @@ __all__ = [
     "pairwise_iou_rotated",
     "paste_masks_in_image",
     "roi_align",
+    "roi_align_rotated",
+    "roi_pool",
     "shapes_to_tensor",
 ]

@@ -18,7 +18,7 @@ class _AllReduce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         # Every rank's input is in every rank's sum.
-        return _AllReduce.apply(grad)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+        return _AllReduce.apply(grad)  # type: ignore[no-untyped-call]
 
 
 class _AllGather(torch.autograd.Function):

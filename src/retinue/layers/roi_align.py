@@ -15,28 +15,23 @@ weight along y and one along x, so the operator is one sparse matrix, made of sm
 times the table (N*H*W, C) of feature cells. Its gradient is the transposed product.
 
 Reading order: _axis_weights weighs the cells of one axis, _pooling_matrix multiplies two axes,
-_pieces cuts the work, roi_align_levels is the operator, roi_align and ROIAlign its one-level forms.
+roi_align_levels is the operator; region_pooling.py applies the matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.modules.utils import _pair
+from torch.nn import functional as F
 
-from retinue.layers.operators import register_operator
-from retinue.layers.sparse_rows import Bags, expand_runs, sum_rows, sum_rows_transposed
-from retinue.utils.errors import InputError, expect_shape
+from retinue.layers.region_pooling import Grid, RegionPooling, samples_per_bin
+from retinue.layers.sparse_rows import Bags, expand_runs
+from retinue.utils.errors import expect_shape
 
-__all__ = ["ROIAlign", "roi_align", "roi_align_levels"]
-
-# Sparse entries made at a time, which bounds the memory for them to about 100 MB.
-_MAX_ENTRIES = 4_000_000
-# Samples of a bin along an axis; only regions thousands of times their feature map have more.
-_MAX_SAMPLES = 4096
+__all__ = ["ROIAlign", "roi_align", "roi_align_levels", "with_image_index"]
 
 
 class _AxisWeights(NamedTuple):
@@ -45,15 +40,6 @@ class _AxisWeights(NamedTuple):
     offsets: torch.Tensor  # (R * P + 1,) int32: where the entries of a bin begin
     cell: torch.Tensor  # (K,) int32
     weight: torch.Tensor  # (K,)
-
-
-class _Grid(NamedTuple):
-    """How regions are cut into bins and samples."""
-
-    output_size: tuple[int, int]
-    spatial_scale: float
-    sampling_ratio: int
-    aligned: bool
 
 
 def _axis_weights(
@@ -66,10 +52,10 @@ def _axis_weights(
         bin_size: ``(R,)`` cells per bin.
         num_bins: P.
         num_cells: H or W.
-        sampling_ratio: samples per bin; 0 or less for as many as a bin has cells, rounded up.
+        sampling_ratio: see ``Grid``.
     """
     dtype, device = start.dtype, start.device
-    num_samples = _num_samples(bin_size, sampling_ratio)[:, None, None]
+    num_samples = samples_per_bin(bin_size, sampling_ratio)[:, None, None]
     divisor = num_samples.clamp(min=1)
     start, bin_size = start[:, None, None], bin_size[:, None, None]
     bins = torch.arange(num_bins, dtype=dtype, device=device)[:, None]
@@ -91,20 +77,14 @@ def _axis_weights(
     region, bin_, offset = dense.nonzero(as_tuple=True)
     counts = dense.count_nonzero(dim=2).flatten()
     return _AxisWeights(
-        offsets=nn.functional.pad(counts.cumsum(0), (1, 0)).int(),
+        offsets=F.pad(counts.cumsum(0), (1, 0)).int(),
         cell=(first[region, bin_, 0].long() + offset).int(),
         weight=dense[region, bin_, offset],
     )
 
 
-def _num_samples(bin_size: torch.Tensor, sampling_ratio: int) -> torch.Tensor:
-    if sampling_ratio > 0:
-        return torch.full_like(bin_size, sampling_ratio)
-    return bin_size.nan_to_num(0.0).ceil().clamp(0, _MAX_SAMPLES)
-
-
 def _starts_and_bin_sizes(
-    rois: torch.Tensor, grid: _Grid
+    rois: torch.Tensor, grid: Grid
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return ``(R,)`` starts along y and x and bin sizes along y and x, in cells."""
     corners = rois[:, 1:] * grid.spatial_scale - (0.5 if grid.aligned else 0.0)
@@ -115,12 +95,7 @@ def _starts_and_bin_sizes(
     return corners[:, 1], corners[:, 0], extent[:, 1] / num_rows, extent[:, 0] / num_columns
 
 
-def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: _Grid) -> Bags:
-    """Make the sparse matrix that maps cells of a feature map to bins.
-
-    Returns:
-        R * P * Q bags of rows in the table of N * H * W cells.
-    """
+def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Grid) -> Bags:
     num_images, height, width = size_nhw
     num_rows, num_columns = grid.output_size
     y_start, x_start, y_bin, x_bin = _starts_and_bin_sizes(rois, grid)
@@ -149,166 +124,16 @@ def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: _G
     )
 
 
-def _pieces(
-    rois: torch.Tensor,
-    levels: torch.Tensor,
-    sizes: Sequence[tuple[int, int, int]],
-    spatial_scales: Sequence[float],
-    output_size: Sequence[int],
-    sampling_ratio: int,
-    aligned: bool,
-) -> Iterator[tuple[int, torch.Tensor, Bags]]:
-    """Yield level, the indices ``(r,)`` of some of its regions, and their pooling matrix."""
-    num_rows, num_columns = output_size
-    for level, (size, scale) in enumerate(zip(sizes, spatial_scales, strict=True)):
-        grid = _Grid((num_rows, num_columns), scale, sampling_ratio, aligned)
-        regions = (levels == level).nonzero()[:, 0]
-        if len(regions) == 0:
-            continue
-        _, _, y_bin, x_bin = _starts_and_bin_sizes(rois[regions], grid)
-        num_y = int(_num_samples(y_bin, sampling_ratio).max())
-        num_x = int(_num_samples(x_bin, sampling_ratio).max())
-        cells = min(num_y + 1, size[1]) * min(num_x + 1, size[2])
-        entries = num_rows * num_columns * cells + num_rows * num_y + num_columns * num_x
-        for piece in regions.split(max(1, _MAX_ENTRIES // entries)):
-            yield level, piece, _pooling_matrix(rois[piece], size, grid)
+def _max_entries(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Grid) -> int:
+    _, _, y_bin, x_bin = _starts_and_bin_sizes(rois, grid)
+    num_y = int(samples_per_bin(y_bin, grid.sampling_ratio).max())
+    num_x = int(samples_per_bin(x_bin, grid.sampling_ratio).max())
+    num_rows, num_columns = grid.output_size
+    cells = min(2 * num_y, num_y + 1, size_nhw[1]) * min(2 * num_x, num_x + 1, size_nhw[2])
+    return num_rows * num_columns * cells + num_rows * num_y + num_columns * num_x
 
 
-def _table(feature: torch.Tensor) -> torch.Tensor:
-    """View, or else copy, ``(N, C, H, W)`` as contiguous ``(N * H * W, C)``."""
-    return feature.permute(0, 2, 3, 1).contiguous().view(-1, feature.shape[1])
-
-
-def _weight_dtype(feature_dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if feature_dtype == torch.float64 else torch.float32
-
-
-def _forward(
-    features: list[torch.Tensor],
-    rois: torch.Tensor,
-    levels: torch.Tensor,
-    output_size: Sequence[int],
-    spatial_scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-) -> torch.Tensor:
-    rois = rois.to(_weight_dtype(features[0].dtype))
-    num_channels = features[0].shape[1]
-    out = features[0].new_empty(len(rois), *output_size, num_channels)
-    out[(levels < 0) | (levels >= len(features))] = 0
-    sizes = [(f.shape[0], f.shape[2], f.shape[3]) for f in features]
-    tables: dict[int, torch.Tensor] = {}
-    for level, regions, matrix in _pieces(
-        rois, levels, sizes, spatial_scales, output_size, sampling_ratio, aligned
-    ):
-        if level not in tables:
-            tables = {level: _table(features[level])}
-        pooled = sum_rows(tables[level], matrix)
-        out.index_copy_(0, regions, pooled.view(-1, *output_size, num_channels))
-    return out.permute(0, 3, 1, 2)
-
-
-def _fake_forward(
-    features: list[torch.Tensor],
-    rois: torch.Tensor,
-    levels: torch.Tensor,
-    output_size: Sequence[int],
-    spatial_scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-) -> torch.Tensor:
-    channels = features[0].shape[1]
-    return features[0].new_empty(rois.shape[0], *output_size, channels).permute(0, 3, 1, 2)
-
-
-def _backward(
-    grad: torch.Tensor,
-    rois: torch.Tensor,
-    levels: torch.Tensor,
-    sizes: Sequence[int],
-    spatial_scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-) -> list[torch.Tensor]:
-    rois = rois.to(_weight_dtype(grad.dtype))
-    num_channels = grad.shape[1]
-    sizes_nhw = _triples(sizes)
-    grads: list[torch.Tensor | None] = [None] * len(sizes_nhw)
-    grad_bins = grad.permute(0, 2, 3, 1)  # (R, P, Q, C)
-    for level, regions, matrix in _pieces(
-        rois, levels, sizes_nhw, spatial_scales, grad.shape[2:], sampling_ratio, aligned
-    ):
-        num_images, height, width = sizes_nhw[level]
-        sums = grad_bins.index_select(0, regions).reshape(-1, num_channels)
-        share = sum_rows_transposed(sums, matrix, num_images * height * width)
-        total = grads[level]
-        grads[level] = share if total is None else total.add_(share)
-    return [
-        (grad.new_zeros(n * h * w, num_channels) if g is None else g)
-        .view(n, h, w, num_channels)
-        .permute(0, 3, 1, 2)
-        for g, (n, h, w) in zip(grads, sizes_nhw, strict=True)
-    ]
-
-
-def _fake_backward(
-    grad: torch.Tensor,
-    rois: torch.Tensor,
-    levels: torch.Tensor,
-    sizes: Sequence[int],
-    spatial_scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-) -> list[torch.Tensor]:
-    return [
-        grad.new_empty(n, h, w, grad.shape[1]).permute(0, 3, 1, 2) for n, h, w in _triples(sizes)
-    ]
-
-
-def _triples(sizes: Sequence[int]) -> list[tuple[int, int, int]]:
-    return list(zip(sizes[::3], sizes[1::3], sizes[2::3], strict=True))
-
-
-def _save_for_features(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    features, rois, levels, _, *ctx.options = inputs
-    ctx.save_for_backward(rois, levels)
-    ctx.sizes = [size for f in features for size in (f.shape[0], f.shape[2], f.shape[3])]
-
-
-def _grad_of_features(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    rois, levels = ctx.saved_tensors
-    grads = _roi_align_backward_op(grad, rois, levels, ctx.sizes, *ctx.options)
-    return grads, None, None, None, None, None, None
-
-
-def _save_for_grad(ctx: Any, inputs: tuple[Any, ...], output: list[torch.Tensor]) -> None:
-    grad, rois, levels, _, *ctx.options = inputs
-    ctx.save_for_backward(rois, levels)
-    ctx.output_size = list(grad.shape[2:])
-
-
-def _grad_of_grad(ctx: Any, grads: list[torch.Tensor]) -> tuple[Any, ...]:
-    rois, levels = ctx.saved_tensors
-    again = _roi_align_op(grads, rois, levels, ctx.output_size, *ctx.options)
-    return again, None, None, None, None, None, None
-
-
-_roi_align_op = register_operator(
-    "roi_align_levels(Tensor[] features, Tensor rois, Tensor levels, SymInt[] output_size,"
-    " float[] spatial_scales, int sampling_ratio, bool aligned) -> Tensor",
-    _forward,
-    fake=_fake_forward,
-    backward=_grad_of_features,
-    setup_context=_save_for_features,
-)
-_roi_align_backward_op = register_operator(
-    "roi_align_levels_backward(Tensor grad, Tensor rois, Tensor levels, SymInt[] sizes,"
-    " float[] spatial_scales, int sampling_ratio, bool aligned) -> Tensor[]",
-    _backward,
-    fake=_fake_backward,
-    backward=_grad_of_grad,
-    setup_context=_save_for_grad,
-)
+_pool = RegionPooling("roi_align_levels", _pooling_matrix, _max_entries)
 
 
 def roi_align_levels(
@@ -343,23 +168,7 @@ def roi_align_levels(
         InputError: If a shape doesn't fit.
     """
     expect_shape("roi_align_levels: rois", rois, ("R", 5))
-    expect_shape("roi_align_levels: levels", levels, (rois.shape[0],))
-    if not features or len(features) != len(spatial_scales):
-        raise InputError(
-            "roi_align_levels: features and spatial_scales must be one or more levels;"
-            f" got {len(features)} and {len(spatial_scales)}"
-        )
-    for feature in features:
-        expect_shape("roi_align_levels: a feature map", feature, ("N", "C", "H", "W"))
-    return _roi_align_op(
-        list(features),
-        rois.detach(),
-        levels,
-        list(_pair(output_size)),
-        [float(scale) for scale in spatial_scales],
-        sampling_ratio,
-        aligned,
-    )
+    return _pool(features, rois, levels, output_size, spatial_scales, sampling_ratio, aligned)
 
 
 def roi_align(
@@ -392,12 +201,12 @@ def roi_align(
 
 
 def with_image_index(boxes: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Join boxes ``(r, 4)`` of each image to ``(R, 5)``, the image's index first.
+    """Join boxes ``(r, D)`` of each image to ``(R, 1 + D)``, the image's index first.
 
     >>> with_image_index([torch.zeros(0, 4), torch.ones(1, 4)])
     tensor([[1., 1., 1., 1., 1.]])
     """
-    return torch.cat([nn.functional.pad(b, (1, 0), value=i) for i, b in enumerate(boxes)])
+    return torch.cat([F.pad(b, (1, 0), value=i) for i, b in enumerate(boxes)])
 
 
 class ROIAlign(nn.Module):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-__all__ = ["Bags", "expand_runs", "sum_rows", "sum_rows_transposed"]
+__all__ = ["Bags", "expand_runs", "max_rows", "sum_few", "sum_rows", "sum_rows_transposed"]
 
 # Devices whose embedding_bag kernel takes weights, in every floating-point dtype.
 _BAG_DEVICES = ("cpu", "cuda")
@@ -46,7 +46,9 @@ def sum_rows(table: torch.Tensor, bags: Bags) -> torch.Tensor:
             include_last_offset=True,
         )
     products = table.index_select(0, bags.rows) * weights[:, None]
-    return table.new_zeros(num_bags, table.shape[1]).index_add_(0, _bag_of_entry(bags), products)
+    return table.new_zeros(num_bags, table.shape[1]).index_add_(
+        0, _bag_of_entry(bags.rows, bags.offsets), products
+    )
 
 
 def sum_rows_transposed(sums: torch.Tensor, bags: Bags, num_rows: int) -> torch.Tensor:
@@ -58,15 +60,69 @@ def sum_rows_transposed(sums: torch.Tensor, bags: Bags, num_rows: int) -> torch.
     rows, order = bags.rows.sort(stable=True)
     row_ids = torch.arange(num_rows + 1, dtype=rows.dtype, device=rows.device)
     transposed = Bags(
-        rows=_bag_of_entry(bags).index_select(0, order),
+        rows=_bag_of_entry(bags.rows, bags.offsets).index_select(0, order),
         weights=bags.weights.index_select(0, order),
         offsets=torch.searchsorted(rows, row_ids, out_int32=rows.dtype == torch.int32),
     )
     return sum_rows(sums, transposed)
 
 
-def _bag_of_entry(bags: Bags) -> torch.Tensor:
-    return torch.repeat_interleave(bags.offsets.diff(), output_size=bags.rows.shape[0])
+def sum_few(table: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Sum the same few weighted rows of a ``(T, C)`` table for each bag.
+
+    Args:
+        table: ``(T, C)``.
+        rows: ``(B, k)`` int64 in ``[0, T)``.
+        weights: ``(B, k)``.
+
+    Returns:
+        ``(B, C)``; differentiable with respect to table and weights.
+    """
+    weights = weights.to(table.dtype)
+    if table.device.type in _BAG_DEVICES and rows.shape[0] > 0:
+        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+    return (table[rows] * weights[..., None]).sum(dim=1)
+
+
+def max_rows(
+    table: torch.Tensor, rows: torch.Tensor, offsets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take the largest value of each column among the rows of each bag.
+
+    Args:
+        table: ``(T, C)``.
+        rows: ``(K,)`` int64 in ``[0, T)``, bag after bag.
+        offsets: ``(B + 1,)`` int64: where each bag begins, and K.
+
+    Returns:
+        ``(B, C)`` values and the rows that hold them; 0 and -1 for a bag without entries.
+    """
+    num_bags = offsets.shape[0] - 1
+    is_empty = (offsets.diff() == 0)[:, None]
+    if rows.shape[0] == 0:
+        shape = (num_bags, table.shape[1])
+        return table.new_zeros(shape), rows.new_full(shape, -1)
+    if table.device.type in _BAG_DEVICES:
+        exact = table.to(torch.promote_types(table.dtype, torch.float32))
+        values, _, _, best = torch.embedding_bag(
+            exact, rows, offsets, mode=2, include_last_offset=True
+        )
+    else:
+        entries = table[rows]
+        index = _bag_of_entry(rows, offsets)[:, None].expand_as(entries)
+        values = entries.new_full((num_bags, table.shape[1]), -torch.inf)
+        values = values.scatter_reduce(0, index, entries, "amax")
+        is_best = entries == values.gather(0, index)
+        candidates = torch.where(is_best, rows[:, None], -1)
+        best = rows.new_full(values.shape, -1).scatter_reduce(0, index, candidates, "amax")
+    return (
+        values.to(table.dtype).masked_fill(is_empty, 0),
+        best.long().masked_fill(is_empty, -1),
+    )
+
+
+def _bag_of_entry(rows: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    return torch.repeat_interleave(offsets.diff(), output_size=rows.shape[0])
 
 
 def expand_runs(
