@@ -120,10 +120,14 @@ class COCOEvaluator(DatasetEvaluator):
             self._logger.info(f"Converting {dataset_name!r} to COCO's format in {path}")
             convert_to_coco_json(dataset_name, path, allow_cached=allow_cached)
             self._metadata.json_file = path
-        coco = hotcoco.COCO(PathManager.get_local_path(self._metadata.json_file))
+        coco = self._read_annotations(PathManager.get_local_path(self._metadata.json_file))
         for warning in coco.load_warnings:
             self._logger.warning(f"{self._metadata.json_file}: {warning}")
         return coco
+
+    def _read_annotations(self, path: str) -> hotcoco.COCO:
+        """Read a COCO file of this machine."""
+        return hotcoco.COCO(path)
 
     # ---- taking predictions in
 
