@@ -451,12 +451,12 @@ def _train_loader_from_config(
         sampler = _build_train_sampler(cfg, dataset)
     return {
         "dataset": dataset,
-        "sampler": sampler,
         "mapper": mapper,
+        "sampler": sampler,
+        "seed": _seed_or_none(cfg),
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        "num_workers": cfg.DATALOADER.NUM_WORKERS,
-        "seed": _seed_or_none(cfg),
     }
 
 

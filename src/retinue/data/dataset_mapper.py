@@ -61,16 +61,13 @@ class DatasetMapper:
     ) -> None:
         if recompute_boxes and not use_instance_mask:
             raise InputError("DatasetMapper: recompute_boxes needs use_instance_mask")
-        self.is_train = is_train
-        self.augmentations = T.AugmentationList(augmentations)
+        self.is_train, self.skip_unreadable = is_train, skip_unreadable
         self.image_format = image_format
-        self.use_instance_mask = use_instance_mask
-        self.instance_mask_format = instance_mask_format
-        self.use_keypoint = use_keypoint
+        self.augmentations = T.AugmentationList(augmentations)
+        self.use_instance_mask, self.use_keypoint = use_instance_mask, use_keypoint
+        self.instance_mask_format, self.recompute_boxes = instance_mask_format, recompute_boxes
         self.keypoint_hflip_indices = keypoint_hflip_indices
         self.proposal_topk = precomputed_proposal_topk
-        self.recompute_boxes = recompute_boxes
-        self.skip_unreadable = skip_unreadable
         mode = "training" if is_train else "inference"
         logger.info("[DatasetMapper] Augmentations used in %s: %s", mode, list(augmentations))
 
@@ -133,14 +130,12 @@ class DatasetMapper:
         dataset_dict["image"] = torch.as_tensor(channels_first)
         if sem_seg is not None:
             dataset_dict["sem_seg"] = torch.as_tensor(sem_seg.astype("long"))
-        if self.proposal_topk is not None:
-            utils.transform_proposals(
-                dataset_dict, image_shape, transforms, proposal_topk=self.proposal_topk
-            )
-        if not self.is_train:
-            dataset_dict.pop("annotations", None)
-        elif "annotations" in dataset_dict:
+        topk = self.proposal_topk
+        if topk is not None:
+            utils.transform_proposals(dataset_dict, image_shape, transforms, proposal_topk=topk)
+        if self.is_train and "annotations" in dataset_dict:
             self._transform_annotations(dataset_dict, transforms, image_shape)
+        dataset_dict.pop("annotations", None)
         return dataset_dict
 
     def _transform_annotations(

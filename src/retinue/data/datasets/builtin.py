@@ -61,24 +61,23 @@ _PREDEFINED_SPLITS_COCO_PANOPTIC = {
     for split, end in (("train", "train2017"), ("val", "val2017"), ("val_100", "val2017_100"))
 }
 
+_LVIS_SPLITS = {  # metadata -> splits
+    "lvis_v1": ("train", "val", "test_dev", "test_challenge"),
+    "lvis_v0.5": ("train", "val", "val_rand_100", "test"),
+    "lvis_v0.5_cocofied": ("train_cocofied", "val_cocofied"),
+}
+
+
+def _lvis_names(kind: str, split: str) -> tuple[str, tuple[str, str]]:
+    version = kind.removesuffix("_cocofied")
+    image_info = "image_info_" if "test" in split else ""
+    return f"{version}_{split}", ("coco/", f"lvis/{version}_{image_info}{split}.json")
+
+
 # metadata -> dataset -> image folder, annotation file
 _PREDEFINED_SPLITS_LVIS = {
-    "lvis_v1": {
-        "lvis_v1_train": ("coco/", "lvis/lvis_v1_train.json"),
-        "lvis_v1_val": ("coco/", "lvis/lvis_v1_val.json"),
-        "lvis_v1_test_dev": ("coco/", "lvis/lvis_v1_image_info_test_dev.json"),
-        "lvis_v1_test_challenge": ("coco/", "lvis/lvis_v1_image_info_test_challenge.json"),
-    },
-    "lvis_v0.5": {
-        "lvis_v0.5_train": ("coco/", "lvis/lvis_v0.5_train.json"),
-        "lvis_v0.5_val": ("coco/", "lvis/lvis_v0.5_val.json"),
-        "lvis_v0.5_val_rand_100": ("coco/", "lvis/lvis_v0.5_val_rand_100.json"),
-        "lvis_v0.5_test": ("coco/", "lvis/lvis_v0.5_image_info_test.json"),
-    },
-    "lvis_v0.5_cocofied": {
-        "lvis_v0.5_train_cocofied": ("coco/", "lvis/lvis_v0.5_train_cocofied.json"),
-        "lvis_v0.5_val_cocofied": ("coco/", "lvis/lvis_v0.5_val_cocofied.json"),
-    },
+    kind: dict(_lvis_names(kind, split) for split in splits)
+    for kind, splits in _LVIS_SPLITS.items()
 }
 
 # dataset -> image folder, annotation folder

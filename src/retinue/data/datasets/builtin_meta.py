@@ -28,22 +28,19 @@ COCO_PERSON_KEYPOINT_NAMES = (
 
 COCO_PERSON_KEYPOINT_FLIP_MAP = tuple((f"left_{part}", f"right_{part}") for part in _SIDED)
 
-# The two ends of a line, and its RGB colour.
+# Two ends, and red, green, blue of the line between them.
+_LINES = """
+left_ear left_eye 102 204 255, right_ear right_eye 51 153 255, left_eye nose 102 0 204,
+nose right_eye 51 102 255, left_shoulder right_shoulder 255 128 0,
+left_shoulder left_elbow 153 255 204, right_shoulder right_elbow 128 229 255,
+left_elbow left_wrist 153 255 153, right_elbow right_wrist 102 255 224,
+left_hip right_hip 255 102 0, left_hip left_knee 255 255 77, right_hip right_knee 153 255 204,
+left_knee left_ankle 191 255 128, right_knee right_ankle 255 195 77
+"""
+
 KEYPOINT_CONNECTION_RULES = [
-    ("left_ear", "left_eye", (102, 204, 255)),
-    ("right_ear", "right_eye", (51, 153, 255)),
-    ("left_eye", "nose", (102, 0, 204)),
-    ("nose", "right_eye", (51, 102, 255)),
-    ("left_shoulder", "right_shoulder", (255, 128, 0)),
-    ("left_shoulder", "left_elbow", (153, 255, 204)),
-    ("right_shoulder", "right_elbow", (128, 229, 255)),
-    ("left_elbow", "left_wrist", (153, 255, 153)),
-    ("right_elbow", "right_wrist", (102, 255, 224)),
-    ("left_hip", "right_hip", (255, 102, 0)),
-    ("left_hip", "left_knee", (255, 255, 77)),
-    ("right_hip", "right_knee", (153, 255, 204)),
-    ("left_knee", "left_ankle", (191, 255, 128)),
-    ("right_knee", "right_ankle", (255, 195, 77)),
+    (start, end, (int(red), int(green), int(blue)))
+    for start, end, red, green, blue in map(str.split, _LINES.split(","))
 ]
 
 
@@ -76,22 +73,19 @@ def _get_coco_panoptic_standard_meta() -> dict[str, Any]:
     ids: dict[int, dict[int, int]] = {0: {}, 1: {}}
     for label, row in enumerate(COCO_CATEGORIES):
         ids[row["isthing"]][row["id"]] = label
-    return {
-        "thing_classes": names,
-        "thing_colors": colors,
-        "stuff_classes": names,
-        "stuff_colors": colors,
-        "thing_dataset_id_to_contiguous_id": ids[1],
-        "stuff_dataset_id_to_contiguous_id": ids[0],
-    }
+    meta: dict[str, Any] = {}
+    for kind, is_thing in (("thing", 1), ("stuff", 0)):
+        meta[f"{kind}_classes"], meta[f"{kind}_colors"] = names, colors
+        meta[f"{kind}_dataset_id_to_contiguous_id"] = ids[is_thing]
+    return meta
 
 
 def _get_coco_person_meta() -> dict[str, Any]:
     return {
-        "thing_classes": ["person"],
-        "keypoint_names": COCO_PERSON_KEYPOINT_NAMES,
-        "keypoint_flip_map": COCO_PERSON_KEYPOINT_FLIP_MAP,
         "keypoint_connection_rules": KEYPOINT_CONNECTION_RULES,
+        "keypoint_flip_map": COCO_PERSON_KEYPOINT_FLIP_MAP,
+        "keypoint_names": COCO_PERSON_KEYPOINT_NAMES,
+        "thing_classes": ["person"],
     }
 
 

@@ -204,10 +204,10 @@ def main() -> None:
 
     from retinue.data.datasets.preview import draw_dataset
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("image_dir")
-    parser.add_argument("gt_dir")
-    parser.add_argument("--type", choices=["instance", "semantic"], default="instance")
+    parser = argparse.ArgumentParser(description="Draw Cityscapes annotations into a folder.")
+    for folder in ("image_dir", "gt_dir"):
+        parser.add_argument(folder)
+    parser.add_argument("--type", default="instance", choices=("instance", "semantic"))
     args = parser.parse_args()
     meta = Metadata().set(
         thing_classes=list(_NUMBER_OF_NAME),

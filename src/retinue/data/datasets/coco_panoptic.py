@@ -114,13 +114,13 @@ def register_coco_panoptic(
     )
     DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(
-        panoptic_root=panoptic_root,
-        image_root=image_root,
-        panoptic_json=panoptic_json,
-        json_file=instances_json,
         evaluator_type="coco_panoptic_seg",
-        ignore_label=255,
+        image_root=image_root,
+        json_file=instances_json,
+        panoptic_json=panoptic_json,
+        panoptic_root=panoptic_root,
         label_divisor=1000,
+        ignore_label=255,
         **metadata,
     )
 
@@ -151,12 +151,12 @@ def register_coco_panoptic_separated(
     load = functools.partial(_load_separated, separated, image_root, sem_seg_root, instances_json)
     DatasetCatalog.register(separated, load)
     MetadataCatalog.get(separated).set(
-        panoptic_root=panoptic_root,
-        image_root=image_root,
-        panoptic_json=panoptic_json,
-        sem_seg_root=sem_seg_root,
-        json_file=instances_json,
         evaluator_type="coco_panoptic_seg",
+        image_root=image_root,
+        json_file=instances_json,
+        panoptic_json=panoptic_json,
+        panoptic_root=panoptic_root,
+        sem_seg_root=sem_seg_root,
         ignore_label=255,
         **metadata,
     )

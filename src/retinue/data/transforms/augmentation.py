@@ -180,11 +180,10 @@ class AugInput:
 
     def transform(self, tfm: Transform) -> None:
         """Apply a transform to all attributes in place."""
+        boxes, sem_seg = self.boxes, self.sem_seg
         self.image = tfm.apply_image(self.image)
-        if self.boxes is not None:
-            self.boxes = tfm.apply_box(self.boxes)
-        if self.sem_seg is not None:
-            self.sem_seg = tfm.apply_segmentation(self.sem_seg)
+        self.boxes = None if boxes is None else tfm.apply_box(boxes)
+        self.sem_seg = None if sem_seg is None else tfm.apply_segmentation(sem_seg)
 
     def apply_augmentations(
         self, augmentations: Sequence[Augmentation | Transform]

@@ -232,10 +232,9 @@ class RandomRotation(Augmentation):
     ) -> None:
         super().__init__()
         self.is_range = _is_range("RandomRotation", sample_style)
-        if isinstance(angle, (float, int)):
-            angle = (angle, angle)
-        if center is not None and isinstance(center[0], (float, int)):
-            center = (center, center)
+        is_one_point = center is not None and np.ndim(center) == 1
+        center = (center, center) if is_one_point else center
+        angle = (angle, angle) if np.ndim(angle) == 0 else angle
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -488,11 +487,8 @@ class MinIoURandomCrop(Augmentation):
         mode_trials: int = 1000,
         crop_trials: int = 50,
     ) -> None:
-        self.min_ious = min_ious
+        self._init(locals())
         self.sample_mode = (1, *min_ious, 0)
-        self.min_crop_size = min_crop_size
-        self.mode_trials = mode_trials
-        self.crop_trials = crop_trials
 
     def get_transform(self, image: np.ndarray, boxes: np.ndarray | None) -> Transform:
         if boxes is None:

@@ -117,14 +117,14 @@ class NoOpTransform(Transform):
     def __init__(self) -> None:
         super().__init__()
 
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return img
+    def inverse(self) -> Transform:
+        return self
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         return coords
 
-    def inverse(self) -> Transform:
-        return self
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        return img
 
     def __getattr__(self, name: str) -> Callable[[Any], Any]:
         if name.startswith("apply_"):
