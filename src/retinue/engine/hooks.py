@@ -260,7 +260,9 @@ class BestCheckpointer(HookBase):
             logger.info("%s is %.5f, the best remains %s", self._val_metric, value, before)
             return
         last = self._checkpointer.get_checkpoint_file()
-        self._checkpointer.save(self._file_prefix, iteration=iteration)
+        # After training, metrics carry the number of iterations, one more than the last one's.
+        done = min(iteration, self.trainer.max_iter - 1)
+        self._checkpointer.save(self._file_prefix, iteration=done)
         if last and self._checkpointer.save_to_disk:
             self._checkpointer.tag_last_checkpoint(os.path.basename(last))
         logger.info(

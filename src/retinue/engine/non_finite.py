@@ -99,13 +99,13 @@ def first_non_finite(
     The model is run again on each batch, without gradients; its buffers are put back afterwards.
     """
     model = getattr(model, "module", model)  # inside DistributedDataParallel others would wait
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
             return f"the weight {name!r}, which an earlier step or the checkpoint brought"
     for batch in batches:
         for name, value in _tensors(batch):
             if not torch.isfinite(value).all():
-                return f"the input {name!r}"
+                return f"the input {name!r}" if name else "the input"
     if comm.get_world_size() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
         return "unknown: a model with SyncBatchNorm can't be run again by one process"
     for batch in batches:
