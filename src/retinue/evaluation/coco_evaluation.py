@@ -127,7 +127,15 @@ class COCOEvaluator(DatasetEvaluator):
 
     def _read_annotations(self, path: str) -> hotcoco.COCO:
         """Read a COCO file of this machine."""
-        return hotcoco.COCO(path)
+        try:
+            return hotcoco.COCO(path)
+        except ValueError:  # detectron2's converter writes null for what it has nothing to say of
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+        try:
+            return hotcoco.COCO({k: v for k, v in content.items() if v is not None})
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{path}: expected a COCO annotation file; {error}") from error
 
     # ---- taking predictions in
 
@@ -202,15 +210,16 @@ class COCOEvaluator(DatasetEvaluator):
         """Replace contiguous class ids by the dataset's category ids, in place."""
         to_contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if to_contiguous is None:
-            return
-        back = {contiguous: category for category, contiguous in to_contiguous.items()}
+            back = {category: category for category in self._coco_api.get_cat_ids()}
+        else:
+            back = {contiguous: category for category, contiguous in to_contiguous.items()}
         for result in results:
             category = result["category_id"]
             if category not in back:
                 raise InputError(
-                    f"COCOEvaluator: expected classes 0 to {len(back) - 1}, as the dataset has"
+                    f"COCOEvaluator: expected classes {_ranges(back)} of the dataset's"
                     f" {len(back)}; got a prediction of class {category}; does the model's number"
-                    " of classes fit the dataset?"
+                    " of classes fit, and has the dataset been loaded?"
                 )
             result["category_id"] = back[category]
 
@@ -371,6 +380,14 @@ class COCOEvaluator(DatasetEvaluator):
         }
         self._logger.info(f"Per-category {iou_type} AP: \n" + _table_of_classes(per_class))
         return results | {f"AP-{name}": ap for name, ap in per_class.items()}
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Say which numbers there are: ``"0 to 79"``, or a list where there are gaps."""
+    ordered = sorted(numbers)
+    if ordered and ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"{ordered[0]} to {ordered[-1]}"
+    return ", ".join(map(str, ordered))
 
 
 def _mean_of_valid(precision: np.ndarray) -> float:

@@ -37,8 +37,8 @@ class COCOeval_opt:
 
     def summarize(self) -> None:
         """Print the twelve (ten for keypoints) usual numbers; they are in ``stats`` then."""
-        with warnings.catch_warnings():  # other limits on detections are asked for on purpose
-            warnings.filterwarnings("ignore", message="hotcoco: max_dets differ")
+        with warnings.catch_warnings():  # other limits and sigmas are asked for on purpose
+            warnings.filterwarnings("ignore", message="hotcoco: (max_dets|kpt_oks_sigmas) differ")
             self._inner.summarize()
 
     def __getattr__(self, name: str) -> Any:
