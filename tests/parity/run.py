@@ -8,10 +8,14 @@ lists passed. ``--write FILE`` adds the entries that passed to such a list.
 """
 
 import argparse
+import contextlib
 import fnmatch
+import io
+import logging
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,7 +39,9 @@ def all_checks(parity: Path, data: Path) -> Iterator[Check]:
 def run(check: Callable[[], None], *, debug: bool) -> str:
     """Return "" if the check passes, else one line that says why not."""
     try:
-        check()
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check()
     except (Exception, NotImplementedError) as error:
         if debug:
             traceback.print_exc()
@@ -58,6 +64,7 @@ def main() -> int:
         parser.error(f"{args.parity_dir}: no models/index.json there; is it a parity folder?")
     data = args.data_dir or args.parity_dir.parent / "data"
 
+    logging.disable(logging.WARNING)  # one line an entry, nothing else
     passed, failed = set(), {}
     for name, check in all_checks(args.parity_dir, data):
         if not fnmatch.fnmatch(name, args.only):
