@@ -42,6 +42,7 @@ from retinue.layers.precise_bn import get_bn_modules
 from retinue.modeling import build_model
 from retinue.solver import build_lr_scheduler, build_optimizer
 from retinue.utils import comm
+from retinue.utils.env import seed_all_rng
 from retinue.utils.errors import InputError
 from retinue.utils.events import (
     CommonMetricPrinter,
@@ -145,6 +146,8 @@ class DefaultTrainer(TrainerBase):
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self._extras = cfg.get("RETINUE") or CfgNode()
         self._seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        if cfg.SEED >= 0:
+            seed_all_rng(cfg.SEED + comm.get_rank())  # initial weights are part of the run
 
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
