@@ -54,9 +54,12 @@ def _check_sides(where: str, width: torch.Tensor, height: torch.Tensor) -> None:
         )
 
 
-def _at_least_float32(deltas: torch.Tensor) -> torch.Tensor:
-    """Decode in float32 or better: half precision moves large boxes by pixels."""
-    return deltas.to(torch.promote_types(deltas.dtype, torch.float32))
+def _as_precise(deltas: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """Decode in the precision of the boxes, at least float32: half precision is pixels off.
+
+    A float64 model decodes its float32 boxes in float32, too, and so rounds as detectron2 does.
+    """
+    return deltas.to(torch.promote_types(boxes.dtype, torch.float32))
 
 
 class Box2BoxTransform:
@@ -113,9 +116,9 @@ class Box2BoxTransform:
             boxes: ``(N, 4)``, each the source of k results.
 
         Returns:
-            ``(N, k * 4)``, at least float32.
+            ``(N, k * 4)``, of the boxes' precision, at least float32.
         """
-        deltas = _at_least_float32(deltas)
+        deltas = _as_precise(deltas, boxes)
         x, y, width, height = _center_and_size(boxes[:, None].to(deltas.dtype))  # (N, 1) each
         dx, dy, dw, dh = deltas.unflatten(1, (-1, 4)).unbind(dim=2)  # (N, k) each
         weight_x, weight_y, weight_w, weight_h = self.weights
@@ -184,7 +187,7 @@ class Box2BoxTransformRotated:
             raise InputError(
                 f"{where}: deltas must have shape (N, k * 5); got {tuple(deltas.shape)}"
             )
-        deltas = _at_least_float32(deltas)
+        deltas = _as_precise(deltas, boxes)
         x, y, width, height, angle = boxes[:, None].to(deltas.dtype).unbind(dim=2)  # (N, 1) each
         dx, dy, dw, dh, da = deltas.unflatten(1, (-1, 5)).unbind(dim=2)  # (N, k) each
         weight_x, weight_y, weight_w, weight_h, weight_a = self.weights
