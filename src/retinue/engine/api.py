@@ -118,7 +118,7 @@ def _merged(source: ModelSource, weights: Any, device: str | None, opts: Sequenc
 
 def train(
     model: Any,
-    data: Any,
+    data: Any = None,
     val: Any = None,
     *,
     output: str | os.PathLike[str] = "output/train",
@@ -143,7 +143,8 @@ def train(
         model: a name of the model zoo, a config file, a config, or the folder of a run to go on
             from with other data.
         data: COCO annotations and the folder of their images, as a pair; the annotations alone, if
-            the images lie beside them; the name of a registered dataset; or a list of these.
+            the images lie beside them; the name of a registered dataset; or a list of these. By
+            default the datasets that the model's config names.
         val: held-out data of the same form, to evaluate on. Without it nothing is measured.
         output: folder for checkpoints, metrics, log and report.
         epochs: passes over the data; by default 12 to 100, fewer the more data there is.
@@ -171,10 +172,12 @@ def train(
     source = run_setup.find_model(model, trained=is_published)
     cfg = _merged(source, None if is_published else weights, device, opts)
     cfg.OUTPUT_DIR = os.fspath(output)
+    train_sources = run_setup.find_data(data if data is not None else cfg.DATASETS.TRAIN)
+    val_sources = run_setup.find_data(val) if val is not None else []
+    if data is None and val is None and cfg.DATASETS.TEST:
+        val_sources = run_setup.find_data(cfg.DATASETS.TEST)
     _take_folder(Path(output), resume=resume, overwrite=overwrite)
     runs.begin(cfg)
-    train_sources = run_setup.find_data(data)
-    val_sources = run_setup.find_data(val) if val is not None else []
     sources = [*train_sources, *val_sources]
     for one in sources:
         one.register()
@@ -221,7 +224,7 @@ def train(
 
 def evaluate(
     model: Any,
-    data: Any,
+    data: Any = None,
     *,
     output: str | os.PathLike[str] = "output/eval",
     weights: str | os.PathLike[str] | None = None,
@@ -235,7 +238,7 @@ def evaluate(
 
     Args:
         model: as for ``load``.
-        data: as for ``train``.
+        data: as for ``train``; by default the datasets that the model's config names.
         output: folder for predictions, log and report.
         weights: a checkpoint to use instead of the model's own.
         device: such as ``"cpu"``; by default the best there is.
@@ -253,8 +256,8 @@ def evaluate(
     source = run_setup.find_model(model, trained=weights is None)
     cfg = _merged(source, weights, device, opts)
     cfg.OUTPUT_DIR = os.fspath(output)
+    sources = run_setup.find_data(data if data is not None else cfg.DATASETS.TEST)
     runs.begin(cfg)
-    sources = run_setup.find_data(data)
     for one in sources:
         one.register()
     cfg.DATASETS.TEST = tuple(s.name for s in sources)

@@ -13,7 +13,7 @@ import numpy as np
 
 from retinue.utils.errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "NamedPicture", "is_single", "read_pictures"]
+__all__ = ["IMAGE_SUFFIXES", "NamedPicture", "check_exists", "is_single", "read_pictures"]
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif",
@@ -89,6 +89,11 @@ def _each(images: Any) -> Iterator[Any]:
             f"cannot read a picture from {type(images).__name__}; give a path, a folder, an array"
             " (H, W, 3), a tensor (3, H, W), a Pillow picture, or a list of these"
         )
+
+
+def check_exists(images: str) -> None:
+    """Raise an ``InputError`` if a path, folder or pattern has no picture, without reading any."""
+    _files(images)
 
 
 def _files(path: str) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from retinue.config import CfgNode, get_cfg
 from retinue.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
 from retinue.data.health import DataReport
-from retinue.utils.errors import InputError, close_names, unknown_name
+from retinue.utils.errors import InputError, unknown_name
 from retinue.utils.file_io import PathManager, atomic_write
 
 __all__ = [
@@ -103,12 +103,9 @@ def _from_zoo(name: str, *, trained: bool) -> ModelSource:
     stem = name.removesuffix(".yaml").removesuffix(".yml")
     ends = [known for known in PRESETS if known.rpartition("/")[2] == stem]
     if stem not in PRESETS and not ends:
-        short = [known.rpartition("/")[2] for known in PRESETS]
-        near = [k for k in PRESETS if k.rpartition("/")[2] in close_names(stem, short)]
+        known = list(PRESETS) if "/" in stem else [n.rpartition("/")[2] for n in PRESETS]
         hint = "or give a config file, a checkpoint, or the folder of a run"
-        if near and not close_names(stem, PRESETS):
-            hint = f"did you mean {' or '.join(map(repr, near[:3]))}? {hint}"
-        raise unknown_name("model", name, PRESETS, hint, max_listed=0)
+        raise unknown_name("model", name, known, hint, max_listed=0)
     if stem not in PRESETS and len(ends) > 1:
         raise InputError(f"model {name!r} stands for several: {', '.join(ends)}; name one in full")
     stem = stem if stem in PRESETS else ends[0]
@@ -241,8 +238,8 @@ def find_data(data: Any) -> list[DataSource]:
         return [_one_source(os.fspath(data))]
     if not isinstance(data, Sequence) or len(data) == 0:
         raise InputError(
-            "data must be (annotations.json, image folder), the json alone, or a registered"
-            f" dataset's name; got {data!r}"
+            "data: expected (annotations.json, image folder), the json alone, or the name of a"
+            f" registered dataset; got {data!r}"
         )
     is_pair = len(data) == 2 and all(isinstance(d, str | os.PathLike) for d in data)
     if is_pair and os.fspath(data[0]).endswith(".json") and not _is_file(data[1], ".json"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ from retinue.utils.logger import setup_logger
 __all__ = ["Trainer", "begin", "run_evaluation", "run_train_net", "run_training"]
 
 logger = logging.getLogger(__name__)
+_ENVIRONMENT = "retinue.environment"
 
 # evaluator_type of a dataset's metadata -> evaluators, by name in retinue.evaluation
 _EVALUATORS = {
@@ -98,6 +100,10 @@ class _ForPeople(logging.Filter):
         return own or record.levelno >= logging.WARNING
 
 
+def _not_environment(record: logging.LogRecord) -> bool:
+    return record.name != _ENVIRONMENT
+
+
 def begin(cfg: CfgNode) -> None:
     """Prepare a run: its folder, log, config file and seed.
 
@@ -120,7 +126,10 @@ def begin(cfg: CfgNode) -> None:
         console.set_name("people")
         console.addFilter(_ForPeople())
         root.addHandler(console)
-    logging.getLogger("retinue.environment").debug("%s", collect_env_info())
+    for handler in root.handlers:
+        if getattr(handler, "stream", None) is sys.stdout:  # the environment is for the file
+            handler.addFilter(_not_environment)
+    logging.getLogger(_ENVIRONMENT).debug("%s", collect_env_info())
     if comm.is_main_process():
         with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
             file.write(cfg.dump())

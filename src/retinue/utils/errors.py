@@ -51,7 +51,7 @@ def unknown_name(
     parts = [f"unknown {kind} {name!r}"]
     if close:
         parts.append("did you mean " + " or ".join(map(repr, close)) + "?")
-    elif known:
+    elif known and max_listed:
         more = f", and {len(known) - max_listed} more" if len(known) > max_listed else ""
         parts.append("known names: " + ", ".join(known[:max_listed]) + more)
     if hint:
