@@ -249,9 +249,10 @@ class COCOEvaluator(DatasetEvaluator):
             path = os.path.join(self._output_dir, "instances_predictions.pth")
             with atomic_write(path) as file:
                 torch.save(predictions, file)
-        if "proposals" in predictions[0]:
+        kinds = predictions[0].keys()
+        if "proposals" in kinds:
             self._eval_box_proposals(predictions)
-        if "instances" in predictions[0]:
+        if "instances" in kinds:
             self._eval_predictions(predictions, img_ids=img_ids)
         return copy.deepcopy(self._results)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from retinue.structures import Boxes, pairwise_iou
@@ -41,16 +42,17 @@ def best_pairs(overlaps: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(G,)``: the overlaps of the pairs in the order they were made, 0 for objects left over.
     """
-    overlaps = overlaps.clone()
-    num_proposals, num_objects = overlaps.shape
-    found = torch.zeros(num_objects, dtype=overlaps.dtype)
+    left = overlaps.numpy().copy()  # numpy: a step is too small for torch's threads to pay off
+    num_proposals, num_objects = left.shape
+    found = np.zeros(num_objects, dtype=left.dtype)
     for pair in range(min(num_proposals, num_objects)):  # greedy: each pair depends on the last
-        best, proposals = overlaps.max(dim=0)
-        column = int(best.argmax())
+        proposals = left.argmax(axis=0)
+        best = left[proposals, np.arange(num_objects)]
+        column = best.argmax()
         found[pair] = best[column]
-        overlaps[proposals[column], :] = -1
-        overlaps[:, column] = -1
-    return found
+        left[proposals[column], :] = -1
+        left[:, column] = -1
+    return torch.from_numpy(found)
 
 
 class ProposalRecall:

@@ -1,0 +1,154 @@
+"""Cityscapes' metrics, by its own scripts; needs ``retinue[cityscapes]``.
+
+The scripts read predictions from files, so each process writes them into one temporary folder;
+all processes must be on one machine.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from retinue.data.catalog import MetadataCatalog
+from retinue.evaluation.evaluator import DatasetEvaluator
+from retinue.utils import comm
+from retinue.utils.errors import InputError
+from retinue.utils.file_io import PathManager
+
+__all__ = ["CityscapesEvaluator", "CityscapesInstanceEvaluator", "CityscapesSemSegEvaluator"]
+
+
+def _scripts(name: str) -> ModuleType:
+    """Import a module of cityscapesscripts."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"cityscapesscripts.{name}")
+    except ImportError as error:
+        raise ImportError(
+            "evaluation on Cityscapes needs its scripts: pip install 'retinue[cityscapes]'"
+        ) from error
+
+
+class CityscapesEvaluator(DatasetEvaluator):
+    """What both evaluators share: the folder that predictions are written to.
+
+    Args:
+        dataset_name: a registered dataset with ``gt_dir`` and ``thing_classes``.
+    """
+
+    def __init__(self, dataset_name: str) -> None:
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._cpu_device = torch.device("cpu")
+        self._logger = logging.getLogger(__name__)
+
+    def reset(self) -> None:
+        """Make an empty folder, the same for all processes.
+
+        Raises:
+            InputError: If processes run on several machines.
+        """
+        if comm.get_local_size() != comm.get_world_size():
+            raise InputError(
+                f"{type(self).__name__}: expected all {comm.get_world_size()} processes on one"
+                f" machine; {comm.get_local_size()} are on this one"
+            )
+        self._working_dir = tempfile.TemporaryDirectory(prefix="cityscapes_eval_")
+        self._temp_dir = comm.all_gather(self._working_dir.name)[0]
+        if self._temp_dir != self._working_dir.name:
+            self._working_dir.cleanup()
+        self._logger.info(f"Writing predictions to {self._temp_dir}")
+
+    def _path(self, image: dict[str, Any], ending: str) -> str:
+        name = os.path.splitext(os.path.basename(image["file_name"]))[0]
+        return f"{self._temp_dir}/{name}{ending}"
+
+    def _ready(self, script: ModuleType, kind: str) -> list[str]:
+        """Point the script to the predictions; return the files that hold the truth."""
+        script.args.predictionPath = os.path.abspath(self._temp_dir)
+        script.args.predictionWalk = None
+        script.args.JSONOutput = False
+        script.args.colorized = False
+        folder = PathManager.get_local_path(self._metadata.gt_dir)
+        pattern = os.path.join(folder, "*", f"*_gtFine_{kind}.png")
+        if not (truth := glob.glob(pattern)):
+            raise InputError(f"Cityscapes: expected annotations at {pattern}; got none")
+        return truth
+
+
+class CityscapesInstanceEvaluator(CityscapesEvaluator):
+    """AP and AP50 of instance masks."""
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Write the masks of one batch; an image without instances gets an empty list."""
+        labels = _scripts("helpers.labels").name2label
+        for image, output in zip(inputs, outputs, strict=True):
+            rows = []
+            instances: Any = output["instances"].to("cpu") if "instances" in output else ()
+            for index in range(len(instances)):
+                name = self._metadata.thing_classes[int(instances.pred_classes[index])]
+                path = self._path(image, f"_{index}_{name}.png")
+                mask = instances.pred_masks[index].numpy().astype(np.uint8) * 255
+                Image.fromarray(mask).save(path)
+                score = float(instances.scores[index])
+                rows.append(f"{os.path.basename(path)} {labels[name].id} {score}\n")
+            with open(self._path(image, "_pred.txt"), "w") as file:
+                file.writelines(rows)
+
+    def evaluate(self) -> OrderedDict[str, Any] | None:
+        """Return ``{"segm": {"AP": ..., "AP50": ...}}``; None off the main process."""
+        comm.synchronize()
+        if comm.get_rank() > 0:
+            return None
+        script = _scripts("evaluation.evalInstanceLevelSemanticLabeling")
+        truth = self._ready(script, "instanceIds")
+        script.args.gtInstancesFile = os.path.join(self._temp_dir, "gtInstances.json")
+        predictions = [script.getPrediction(path, script.args) for path in truth]
+        scores = script.evaluateImgLists(predictions, truth, script.args)["averages"]
+        self._working_dir.cleanup()
+        return OrderedDict(
+            segm={"AP": 100 * scores["allAp"], "AP50": 100 * scores["allAp50%"]},
+        )
+
+
+class CityscapesSemSegEvaluator(CityscapesEvaluator):
+    """IoU of classes and of categories, and both weighted by instance size."""
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Write the label maps of one batch, with Cityscapes' ids."""
+        labels = _scripts("helpers.labels").trainId2label
+        for image, output in zip(inputs, outputs, strict=True):
+            classes = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            ids = np.full(classes.shape, 255, dtype=np.uint8)
+            for train_id, label in labels.items():
+                if not label.ignoreInEval:
+                    ids[classes == train_id] = label.id
+            Image.fromarray(ids).save(self._path(image, "_pred.png"))
+
+    def evaluate(self) -> OrderedDict[str, Any] | None:
+        """Return ``{"sem_seg": {"IoU": ..., "iIoU": ..., ...}}``; None off the main process."""
+        comm.synchronize()
+        if comm.get_rank() > 0:
+            return None
+        script = _scripts("evaluation.evalPixelLevelSemanticLabeling")
+        truth = self._ready(script, "labelIds")
+        predictions = [script.getPrediction(script.args, path) for path in truth]
+        scores = script.evaluateImgLists(predictions, truth, script.args)
+        self._working_dir.cleanup()
+        names = {
+            "IoU": "averageScoreClasses",
+            "iIoU": "averageScoreInstClasses",
+            "IoU_sup": "averageScoreCategories",
+            "iIoU_sup": "averageScoreInstCategories",
+        }
+        return OrderedDict(sem_seg={name: 100 * scores[key] for name, key in names.items()})
