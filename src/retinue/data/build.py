@@ -422,13 +422,14 @@ def _build_train_sampler(cfg: Any, dataset: Any) -> Sampler:
         )
         return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
     if name == "RandomSubsetTrainingSampler":
+        ratio = cfg.DATALOADER.get("RANDOM_SUBSET_RATIO")
+        if ratio is None:
+            raise InputError(
+                "RandomSubsetTrainingSampler needs DATALOADER.RANDOM_SUBSET_RATIO, the part of the"
+                " data to use, in (0, 1]; no config has it by default: add the key in Python"
+            )
         seed = _seed_or_none(cfg)
-        return RandomSubsetTrainingSampler(
-            len(dataset),
-            cfg.DATALOADER.RANDOM_SUBSET_RATIO,
-            seed_shuffle=seed,
-            seed_subset=seed,
-        )
+        return RandomSubsetTrainingSampler(len(dataset), ratio, seed_shuffle=seed, seed_subset=seed)
     if name == "WeightedTrainingSampler":
         return _build_weighted_sampler(cfg)
     if name == "WeightedCategoryTrainingSampler":

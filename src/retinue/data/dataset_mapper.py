@@ -126,7 +126,7 @@ class DatasetMapper:
         image_shape = image.shape[:2]
 
         # Tensors, because they travel between processes by shared memory, and arrays don't.
-        channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+        channels_first = np.require(image.transpose(2, 0, 1), requirements=["C", "W"])
         dataset_dict["image"] = torch.as_tensor(channels_first)
         if sem_seg is not None:
             dataset_dict["sem_seg"] = torch.as_tensor(sem_seg.astype("long"))

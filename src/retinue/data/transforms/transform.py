@@ -240,7 +240,7 @@ class ResizeTransform(Transform):
             Image.Resampling.BICUBIC: "bicubic",
         }
         mode = modes[Image.Resampling(interp)]
-        planes = torch.from_numpy(np.ascontiguousarray(img).reshape(self.h, self.w, -1))
+        planes = _as_tensor(img).reshape(self.h, self.w, -1)
         resized = F.interpolate(
             planes.permute(2, 0, 1)[None],
             (self.new_h, self.new_w),
@@ -519,9 +519,14 @@ def _to_pil(img: np.ndarray) -> Image.Image:
     return Image.fromarray(img[:, :, 0] if img.ndim == 3 and img.shape[2] == 1 else img)
 
 
+def _as_tensor(img: np.ndarray) -> torch.Tensor:
+    """Share memory where PyTorch can: not with reversed views, nor with Pillow's own pixels."""
+    return torch.from_numpy(np.require(img, requirements=["C", "W"]))
+
+
 def _to_planes(img: np.ndarray) -> torch.Tensor:
     """Turn an image into float ``(N, C, H, W)``."""
-    planes = torch.from_numpy(np.ascontiguousarray(img))
+    planes = _as_tensor(img)
     planes = planes if planes.is_floating_point() else planes.float()
     if img.ndim == 2:
         return planes[None, None]
