@@ -194,6 +194,7 @@ def train(
         batch_size=batch_size,
         num_devices=num_gpus or 1,
         is_published=source.is_published,
+        planned=source.planned,
         fixed=[str(o) for o in opts[::2]],
     )
     said += [] if val_sources else ["no held-out data (val): nothing will be evaluated"]

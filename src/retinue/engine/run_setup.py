@@ -50,12 +50,17 @@ class ModelSource:
         name: what it was asked for as.
         is_published: a model of the zoo, whose schedule is meant for COCO and 8 devices.
         metadata: what stands for each class and keypoint; empty if not known.
+        planned: the config's solver as it came, before anything was set over it.
     """
 
     cfg: CfgNode
     name: str
     is_published: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
+    planned: CfgNode = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.planned = self.cfg.SOLVER.clone()
 
     @property
     def class_names(self) -> list[str]:
@@ -349,6 +354,7 @@ def fit_schedule(
     batch_size: int | None = None,
     num_devices: int = 1,
     is_published: bool = False,
+    planned: CfgNode | None = None,
     fixed: Iterable[str] = (),
 ) -> list[str]:
     """Make the schedule fit the data and the machine.
@@ -364,27 +370,29 @@ def fit_schedule(
         batch_size: images a step, all devices together.
         num_devices: that train.
         is_published: whether the config's schedule is COCO's.
+        planned: the solver that learning rate, steps and warm-up are meant for; by default the
+            config's own.
         fixed: keys that the user set and that stay.
 
     Returns:
         Sentences that say what was chosen.
     """
-    solver, fixed = cfg.SOLVER, set(fixed)
-    old_batch, old_iterations = solver.IMS_PER_BATCH, solver.MAX_ITER
+    solver, fixed, planned = cfg.SOLVER, set(fixed), (planned or cfg.SOLVER).clone()
     if "SOLVER.IMS_PER_BATCH" not in fixed:
         if batch_size is not None:
             solver.IMS_PER_BATCH = batch_size
         elif is_published:
-            solver.IMS_PER_BATCH = max(1, min(old_batch, 2 * num_devices))
+            solver.IMS_PER_BATCH = max(1, min(planned.IMS_PER_BATCH, 2 * num_devices))
     if "SOLVER.BASE_LR" not in fixed:
-        solver.BASE_LR = solver.BASE_LR * solver.IMS_PER_BATCH / old_batch
+        solver.BASE_LR = planned.BASE_LR * solver.IMS_PER_BATCH / planned.IMS_PER_BATCH
     if "SOLVER.MAX_ITER" not in fixed and (epochs is not None or is_published):
         passes = default_epochs(num_images) if epochs is None else epochs
         solver.MAX_ITER = max(1, math.ceil(passes * num_images / solver.IMS_PER_BATCH))
-    ratio = solver.MAX_ITER / old_iterations
+    ratio = solver.MAX_ITER / planned.MAX_ITER
     if ratio != 1:
         if "SOLVER.STEPS" not in fixed:
-            solver.STEPS = tuple(int(s * ratio) for s in solver.STEPS)
+            steps = {int(s * ratio) for s in planned.STEPS}
+            solver.STEPS = tuple(sorted(s for s in steps if 0 < s < solver.MAX_ITER))
         if "SOLVER.WARMUP_ITERS" not in fixed:
             solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, solver.MAX_ITER // 10)
         if "SOLVER.CHECKPOINT_PERIOD" not in fixed:
