@@ -134,14 +134,16 @@ class FPN(Backbone):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Map images ``(N, C, H, W)`` to ``{"p2": (N, D, H/4, W/4), "p3": ...}``, finest first."""
         features = self.bottom_up(x)
-        convs = zip(self.lateral_convs, self.output_convs, strict=True)
-        merged, outputs = None, []
-        for name, (lateral_conv, output_conv) in zip(
-            reversed(self.in_features), convs, strict=True
-        ):
-            lateral = lateral_conv(features[name])
-            merged = lateral if merged is None else self._fuse(lateral, merged)
-            outputs.insert(0, output_conv(merged))
+        outputs: list[torch.Tensor] = []
+        merged = None
+        for name, level in zip(reversed(self.in_features), reversed(self._levels), strict=True):
+            lateral = getattr(self, f"fpn_lateral{level}")(features[name])  # (N, D, h, w)
+            if merged is None:
+                merged = lateral
+            else:
+                merged = lateral + F.interpolate(merged, scale_factor=2.0, mode="nearest")
+                merged = merged / 2 if self._fuse_type == "avg" else merged
+            outputs.insert(0, getattr(self, f"fpn_output{level}")(merged))
 
         if self.top_block is not None:
             source = self.top_block.in_feature
@@ -150,17 +152,6 @@ class FPN(Backbone):
                 top = outputs[self._out_features.index(source)]
             outputs += self.top_block(top)
         return dict(zip(self._out_features, outputs, strict=True))
-
-    def _fuse(self, fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-        """Add the coarser level ``(N, D, h, w)`` to the finer one ``(N, D, 2h, 2w)``."""
-        coarse = F.interpolate(coarse, scale_factor=2.0, mode="nearest")
-        if coarse.shape != fine.shape:
-            raise InputError(
-                f"FPN: a level of shape {tuple(fine.shape)} doesn't fit twice the next one,"
-                f" {tuple(coarse.shape)}; pad the images to multiples of {self.size_divisibility}"
-            )
-        total = fine + coarse
-        return total / 2 if self._fuse_type == "avg" else total
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Return channels and stride of each level, finest first."""

@@ -18,15 +18,24 @@ from torch import nn
 
 from retinue.modeling.backbone.backbone import Backbone
 from retinue.structures import ImageList
-from retinue.utils.errors import InputError, UnknownNameError
+from retinue.utils.errors import InputError
 
 __all__ = [
+    "MissingInputError",
     "annotations",
     "image_batch",
     "label_maps",
     "output_size",
     "register_pixel_statistics",
 ]
+
+
+class MissingInputError(InputError, KeyError):
+    """A key that an input dict lacks."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of its argument
+        return str(self.args[0])
+
 
 ImageDicts = Sequence[dict[str, Any]]
 
@@ -60,52 +69,46 @@ def image_batch(
     Raises:
         InputError: If the input is no list of dicts, or an image no ``(C, h, w)`` tensor with a
             channel for each ``pixel_mean``.
-        UnknownNameError: If an image is missing.
+        MissingInputError: If there is no image.
     """
-    if isinstance(inputs, dict) or not isinstance(inputs, Sequence) or not inputs:
+    kinds = [type(x).__name__ for x in inputs] if isinstance(inputs, list | tuple) else []
+    if not kinds or not all(isinstance(one, dict) for one in inputs):
         raise InputError(
-            "model input: expected a list with a dict for each image;"
-            f" got {'an empty list' if isinstance(inputs, list) else type(inputs).__name__}"
+            "model input: expected a list with a dict for each image; got"
+            f" {type(inputs).__name__} {kinds or ''}"
         )
     images = []
+    num_channels = len(pixel_mean)
     for i, one in enumerate(inputs):
-        _check_image(i, one, pixel_mean)
-        image = one["image"].to(pixel_mean.device, non_blocking=True)
+        image = one.get("image")
+        if not isinstance(image, torch.Tensor):
+            raise MissingInputError(
+                f"model input {i}: expected a tensor (C, H, W) under 'image'; got"
+                f" {type(image).__name__}; the dict has {sorted(map(str, one))}, see DatasetMapper"
+            )
+        # One channel is spread over several: a grey image may go through a model for colours.
+        fits = len(image) == num_channels or 1 in (len(image), num_channels)
+        if image.dim() != 3 or 0 in image.shape or not fits:
+            raise InputError(
+                f"model input {i}: 'image' must have shape ({num_channels}, H, W), with as many"
+                f" channels as MODEL.PIXEL_MEAN has numbers; got {tuple(image.shape)}"
+            )
+        image = image.to(pixel_mean.device, non_blocking=True)
         images.append((image - pixel_mean) / pixel_std)
     return ImageList.from_tensors(
         images, backbone.size_divisibility, padding_constraints=backbone.padding_constraints
     )
 
 
-def _check_image(index: int, one: Any, pixel_mean: torch.Tensor) -> None:
-    where = f"model input {index}"
-    if not isinstance(one, dict):
-        raise InputError(f"{where}: expected a dict with an 'image'; got {type(one).__name__}")
-    if "image" not in one:
-        raise UnknownNameError(
-            f"{where}: 'image' is missing; the dict has {sorted(map(str, one))}, see DatasetMapper"
-        )
-    image = one["image"]
-    if not isinstance(image, torch.Tensor):
-        raise InputError(f"{where}: 'image' must be a tensor (C, H, W); got {type(image).__name__}")
-    # One channel is spread over several: a grey image may go through a model for colours.
-    fits = image.dim() == 3 and (image.shape[0] in (1, len(pixel_mean)) or len(pixel_mean) == 1)
-    if not fits or 0 in image.shape:
-        raise InputError(
-            f"{where}: 'image' must have shape ({len(pixel_mean)}, H, W), with as many channels as"
-            f" MODEL.PIXEL_MEAN has numbers; got {tuple(image.shape)}"
-        )
-
-
 def annotations(inputs: ImageDicts, key: str, device: torch.device) -> list[Any]:
     """Collect what each image has under ``key``, on ``device``.
 
     Raises:
-        InputError: If an image lacks it.
+        MissingInputError: If an image lacks it.
     """
     without = [i for i, one in enumerate(inputs) if key not in one]
     if without:
-        raise InputError(
+        raise MissingInputError(
             f"model input {without[0]}: {key!r} is missing ({len(without)} of {len(inputs)} images"
             f" lack it); the dict has {sorted(map(str, inputs[without[0]]))}"
         )

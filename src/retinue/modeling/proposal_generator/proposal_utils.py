@@ -28,7 +28,6 @@ __all__ = [
     "add_ground_truth_to_proposals_single_image",
     "best_per_level",
     "find_top_rpn_proposals",
-    "take_rows",
     "top_proposals",
 ]
 
@@ -67,9 +66,9 @@ def find_top_rpn_proposals(
     Raises:
         FloatingPointError: In training, if boxes or scores are not finite.
     """
-    scores, level, chosen = best_per_level(pred_objectness_logits, pre_nms_topk)
+    scores, level, boxes = best_per_level(pred_objectness_logits, pre_nms_topk, proposals)
     return top_proposals(
-        take_rows(proposals, chosen),
+        boxes,
         scores,
         level,
         image_sizes,
@@ -81,26 +80,29 @@ def find_top_rpn_proposals(
 
 
 def best_per_level(
-    logits: Sequence[torch.Tensor], num_best: int
-) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """Find the ``num_best`` highest of each level's ``(N, R_l)`` logits.
+    logits: Sequence[torch.Tensor], num_best: int, *values: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """Find the ``num_best`` highest logits of each level, and what belongs to them.
+
+    Args:
+        logits: for each level ``(N, R_l)``.
+        num_best: how many of a level are taken, at most.
+        *values: each a list with ``(N, R_l, B)`` for each level.
 
     Returns:
         the logits, ``(N, K)``, level after level, best first in each; the level that each column
-        came from, ``(K,)`` int64; and for each level their anchors, ``(N, K_l)`` int64.
+        came from, ``(K,)`` int64; and ``(N, K, B)`` for each of ``values``.
     """
     best = [x.topk(min(num_best, x.shape[1]), dim=1) for x in logits]
-    level = [torch.full_like(b.indices[0], i) for i, b in enumerate(best)]
-    return torch.cat([b.values for b in best], dim=1), torch.cat(level), [b.indices for b in best]
-
-
-def take_rows(values: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Take rows ``(N, K_l)`` of each level's ``(N, R_l, B)`` values: ``(N, K, B)``."""
+    level = torch.cat([torch.full_like(b.indices[0], i) for i, b in enumerate(best)])
     taken = [
-        x.gather(1, i[..., None].expand(-1, -1, x.shape[-1]))
-        for x, i in zip(values, rows, strict=True)
+        [
+            x.gather(1, b.indices[..., None].expand(-1, -1, x.shape[2]))
+            for x, b in zip(levels, best, strict=True)
+        ]
+        for levels in values
     ]
-    return torch.cat(taken, dim=1)
+    return torch.cat([b.values for b in best], dim=1), level, *(torch.cat(x, dim=1) for x in taken)
 
 
 def top_proposals(

@@ -28,11 +28,7 @@ from retinue.modeling.anchor_generator import build_anchor_generator
 from retinue.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from retinue.modeling.catalog import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
 from retinue.modeling.matcher import Matcher
-from retinue.modeling.proposal_generator.proposal_utils import (
-    best_per_level,
-    take_rows,
-    top_proposals,
-)
+from retinue.modeling.proposal_generator.proposal_utils import best_per_level, top_proposals
 from retinue.modeling.sampling import subsample_labels
 from retinue.structures import Boxes, ImageList, Instances, pairwise_iou
 from retinue.utils.errors import InputError, unknown_name
@@ -367,19 +363,19 @@ class RPN(nn.Module):
             pred_anchor_deltas: for each level ``(N, R_l, B)``.
             image_sizes: (height, width) of each image.
         """
+        num_images, _, box_dim = pred_anchor_deltas[0].shape
         with torch.no_grad():
-            scores, level, chosen = best_per_level(
-                pred_objectness_logits, self.pre_nms_topk[self.training]
-            )  # (N, K), (K,), and (N, K_l) for each level
-            best_anchors = torch.cat(
-                [boxes.tensor[i] for boxes, i in zip(anchors, chosen, strict=True)], dim=1
-            )  # (N, K, B)
-            best_deltas = take_rows(pred_anchor_deltas, chosen)  # (N, K, B)
-            boxes = self._decode_proposals(
-                [type(anchors[0])(best_anchors.flatten(0, 1))], [best_deltas.flatten(0, 1)[None]]
-            )[0]
+            scores, level, deltas, sources = best_per_level(
+                pred_objectness_logits,
+                self.pre_nms_topk[self.training],
+                pred_anchor_deltas,
+                [boxes.tensor.expand(num_images, -1, -1) for boxes in anchors],
+            )  # (N, K), (K,), (N, K, B), (N, K, B)
+            boxes = self.box2box_transform.apply_deltas(
+                deltas.reshape(-1, box_dim), sources.reshape(-1, box_dim)
+            ).view_as(deltas)
             return top_proposals(
-                boxes.view_as(best_deltas),
+                boxes,
                 scores,
                 level,
                 image_sizes,
@@ -388,17 +384,6 @@ class RPN(nn.Module):
                 self.min_box_size,
                 self.training,
             )
-
-    def _decode_proposals(
-        self, anchors: list[Boxes], pred_anchor_deltas: list[torch.Tensor]
-    ) -> list[torch.Tensor]:
-        """Move the anchors of each level by their deltas ``(N, R_l, B)``, to boxes likewise."""
-        return [
-            self.box2box_transform.apply_deltas(
-                deltas.flatten(0, 1), boxes.tensor.repeat(len(deltas), 1)
-            ).view_as(deltas)
-            for boxes, deltas in zip(anchors, pred_anchor_deltas, strict=True)
-        ]
 
 
 def _check_anchors(in_features: Sequence[str], head: nn.Module, anchor_generator: Any) -> None:
