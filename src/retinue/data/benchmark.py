@@ -18,7 +18,7 @@ from retinue.utils.timer import Timer
 logger = logging.getLogger(__name__)
 
 
-class _EmptyMapDataset(Dataset):
+class _EmptyMapDataset(Dataset[Any]):
     """Reads samples and gives out nothing, so that only reading takes time."""
 
     def __init__(self, dataset: Any) -> None:
@@ -77,7 +77,7 @@ class DataLoaderBenchmark:
         dataset: Any,
         *,
         mapper: Callable[[Any], Any],
-        sampler: Sampler | None = None,
+        sampler: Sampler[int] | None = None,
         total_batch_size: int,
         num_workers: int = 0,
         max_time_seconds: float = 90,

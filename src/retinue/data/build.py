@@ -231,13 +231,13 @@ def get_detection_dataset_dicts(
 
 
 def build_batch_data_loader(
-    dataset: Dataset,
-    sampler: Sampler | None,
+    dataset: Dataset[Any],
+    sampler: Sampler[int] | None,
     total_batch_size: int,
     *,
     aspect_ratio_grouping: bool = False,
     num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
     drop_last: bool = True,
     single_gpu_batch_size: int | None = None,
     prefetch_factor: int | None = 2,
@@ -295,7 +295,8 @@ def build_batch_data_loader(
                     " after resuming may be composed otherwise"
                 )
             groups = group_of if aspect_ratio_grouping else None
-            start = stream_start(sampler, batch_size, num_batches, groups)
+            indices = () if sampler is None else sampler
+            start = stream_start(indices, batch_size, num_batches, groups)
             logger.info("Going on behind the first %d samples of the data", first_sample)
         dataset = ToIterableDataset(
             dataset,
@@ -363,7 +364,7 @@ def _get_train_datasets_repeat_factors(cfg: Any) -> dict[str, float]:
     return dict.fromkeys(cfg.DATASETS.TRAIN, 1.0) | dict(pairs)
 
 
-def _build_weighted_sampler(cfg: Any, enable_category_balance: bool = False) -> Sampler:
+def _build_weighted_sampler(cfg: Any, enable_category_balance: bool = False) -> Any:
     """Make a sampler that repeats datasets as the config says and, if asked, rare classes."""
     factor_of = _get_train_datasets_repeat_factors(cfg)
     datasets = [_train_dicts(cfg, [name]) for name in cfg.DATASETS.TRAIN]
@@ -411,7 +412,7 @@ def _proposal_files(files: dict[str, str], names: Sequence[str]) -> list[str]:
     return [files[name] for name in names]
 
 
-def _build_train_sampler(cfg: Any, dataset: Any) -> Sampler:
+def _build_train_sampler(cfg: Any, dataset: Any) -> Any:
     name = cfg.DATALOADER.SAMPLER_TRAIN
     logger.info("Using training sampler %s", name)
     if name == "TrainingSampler":
@@ -447,7 +448,7 @@ def _train_loader_from_config(
         dataset = _train_dicts(cfg, names)
         _log_api_usage("dataset." + names[0])
     if mapper is None:
-        mapper = DatasetMapper(cfg, True)
+        mapper = DatasetMapper(cfg, True)  # type: ignore[arg-type,call-arg]
     if sampler is None and not isinstance(dataset, IterableDataset):
         sampler = _build_train_sampler(cfg, dataset)
     return {
@@ -473,11 +474,11 @@ def build_detection_train_loader(
     dataset: Any,
     *,
     mapper: Callable[[dict[str, Any]], Any] | None,
-    sampler: Sampler | None = None,
+    sampler: Sampler[int] | None = None,
     total_batch_size: int,
     aspect_ratio_grouping: bool = True,
     num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
     first_sample: int = 0,
     **kwargs: Any,
 ) -> Any:
@@ -549,7 +550,7 @@ def _test_loader_from_config(
     dataset = get_detection_dataset_dicts(names, filter_empty=False, proposal_files=files)
     return {
         "dataset": dataset,
-        "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
+        "mapper": mapper or DatasetMapper(cfg, False),  # type: ignore[arg-type,call-arg]
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "sampler": None if isinstance(dataset, IterableDataset) else InferenceSampler(len(dataset)),
     }
@@ -560,11 +561,11 @@ def build_detection_test_loader(
     dataset: Any,
     *,
     mapper: Callable[[dict[str, Any]], Any] | None,
-    sampler: Sampler | None = None,
+    sampler: Sampler[int] | None = None,
     batch_size: int = 1,
     num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
-) -> DataLoader:
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+) -> DataLoader[Any]:
     """Make batches of a dataset, every sample once, in order.
 
     From a config: ``build_detection_test_loader(cfg, "my_dataset")``.

@@ -19,13 +19,13 @@ from retinue.utils.logger import log_first_n
 __all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
 
 
-class _LazyRows(UserDict):
+class _LazyRows(UserDict[str, Any]):
     """A dict that calls ``_fill`` once, before its rows are first looked at."""
 
     _fill: Callable[[], None] | None = None
 
     @property
-    def data(self) -> dict[str, Any]:  # type: ignore[override]
+    def data(self) -> dict[str, Any]:
         if self._fill is not None:
             self._fill()
         return self._rows
@@ -167,7 +167,8 @@ class _MetadataCatalog(_LazyRows):
             raise InputError("MetadataCatalog.get: needs the name of a dataset; got ''")
         if name not in self:
             self[name] = Metadata(name=name)
-        return self[name]
+        meta: Metadata = self[name]
+        return meta
 
     def list(self) -> list[str]:
         """Return all names that have metadata."""

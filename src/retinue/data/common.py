@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 _MAX_SUBSTITUTES = 100
 
 
-class MapDataset(Dataset):
+class MapDataset(Dataset[Any]):
     """A dataset whose samples go through a function; of a stream it makes a stream.
 
     The function may return None to drop a sample. A stream then goes on with the next one; a
@@ -80,10 +80,10 @@ class MapDataset(Dataset):
         )
 
 
-class _MapIterableDataset(IterableDataset):
+class _MapIterableDataset(IterableDataset[Any]):
     """What ``MapDataset`` makes of a stream."""
 
-    def __init__(self, dataset: IterableDataset, map_func: Callable[[Any], Any]) -> None:
+    def __init__(self, dataset: IterableDataset[Any], map_func: Callable[[Any], Any]) -> None:
         self._dataset = dataset
         self._map_func = PicklableWrapper(map_func)
 
@@ -114,16 +114,19 @@ class _TorchSerializedList:
     def __getitem__(self, idx: int) -> Any:
         idx = range(len(self))[idx]  # an IndexError beyond the end, negative numbers from it
         begin = int(self._ends[idx - 1]) if idx else 0
-        return pickle.loads(memoryview(self._bytes[begin : int(self._ends[idx])].numpy()))
+        blob: Any = self._bytes[begin : int(self._ends[idx])].numpy()
+        return pickle.loads(memoryview(blob))
 
 
-_serialize_method: ContextVar[Callable[[list], Any]] = ContextVar(
+_serialize_method: ContextVar[Callable[[list[Any]], Any]] = ContextVar(
     "serialize_method", default=_TorchSerializedList
 )
 
 
 @contextmanager
-def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
+def set_default_dataset_from_list_serialize_method(
+    new: Callable[[list[Any]], Any],
+) -> Iterator[None]:
     """Within the context, ``DatasetFromList`` stores its list by ``new(list)``."""
     token = _serialize_method.set(new)
     try:
@@ -132,7 +135,7 @@ def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -
         _serialize_method.reset(token)
 
 
-class DatasetFromList(Dataset):
+class DatasetFromList(Dataset[Any]):
     """The elements of a list as a dataset.
 
     Args:
@@ -146,7 +149,7 @@ class DatasetFromList(Dataset):
     """
 
     def __init__(
-        self, lst: list, copy: bool = True, serialize: bool | Callable[[list], Any] = True
+        self, lst: list[Any], copy: bool = True, serialize: bool | Callable[[list[Any]], Any] = True
     ) -> None:
         if not isinstance(serialize, bool) and not callable(serialize):
             raise TypeError(
@@ -165,7 +168,7 @@ class DatasetFromList(Dataset):
         return copy.deepcopy(element) if self._copy and not self._serialize else element
 
 
-class ToIterableDataset(IterableDataset):
+class ToIterableDataset(IterableDataset[Any]):
     """The samples of a dataset in the order of a sampler, split between the loader's workers.
 
     Args:
@@ -185,8 +188,8 @@ class ToIterableDataset(IterableDataset):
 
     def __init__(
         self,
-        dataset: Dataset,
-        sampler: Sampler,
+        dataset: Dataset[Any],
+        sampler: Sampler[int],
         shard_sampler: bool = True,
         shard_chunk_size: int = 1,
         *,
@@ -258,7 +261,7 @@ def aspect_ratio_group(sample: dict[str, Any]) -> int:
     return 0 if sample["width"] > sample["height"] else 1
 
 
-class AspectRatioGroupedDataset(IterableDataset):
+class AspectRatioGroupedDataset(IterableDataset[Any]):
     """Batches of samples that are all wider than high, or all not, so that they need less padding.
 
     Args:
@@ -269,7 +272,7 @@ class AspectRatioGroupedDataset(IterableDataset):
     def __init__(self, dataset: Iterable[dict[str, Any]], batch_size: int) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
-        self._buckets: tuple[list, list] = ([], [])
+        self._buckets: tuple[list[Any], list[Any]] = ([], [])
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         for sample in self.dataset:

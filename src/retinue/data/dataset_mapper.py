@@ -139,7 +139,10 @@ class DatasetMapper:
         return dataset_dict
 
     def _transform_annotations(
-        self, dataset_dict: dict[str, Any], transforms: T.TransformList, image_shape: tuple
+        self,
+        dataset_dict: dict[str, Any],
+        transforms: T.TransformList,
+        image_shape: tuple[int, int],
     ) -> None:
         """Replace ``annotations`` by ``instances``, in place. Crowds are left out."""
         annos = []
@@ -171,7 +174,7 @@ class DatasetMapper:
 class _naming:
     """Puts the image and the annotation before the text of an error about wrong input."""
 
-    def __init__(self, dataset_dict: dict, number: int | None = None, anno: dict | None = None):
+    def __init__(self, dataset_dict: dict[str, Any], number: int | None = None, anno: Any = None):
         self.file_name = dataset_dict.get("file_name")
         self.number = number
         self.anno_id = (anno or {}).get("id")

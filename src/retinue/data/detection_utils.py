@@ -114,7 +114,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     """Turn an image upright by its EXIF tag; broken EXIF data is passed over."""
     try:
-        method = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENT))
+        method = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENT, 1))
     except Exception:  # whatever the parser stumbles over, the pixels may be fine
         return image
     return image if method is None else image.transpose(method)
@@ -131,7 +131,8 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     if format == "BGR":
         return array[:, :, ::-1]
     if format == "YUV-BT.601":
-        return np.dot(array / 255.0, np.array(_M_RGB2YUV).T)
+        yuv: np.ndarray = np.dot(array / 255.0, np.array(_M_RGB2YUV).T)
+        return yuv
     return array
 
 
@@ -141,7 +142,8 @@ def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.nd
     if format == "BGR":
         return array[:, :, [2, 1, 0]]
     if format == "YUV-BT.601":
-        return np.dot(array, np.array(_M_YUV2RGB).T) * 255.0
+        rgb: np.ndarray = np.dot(array, np.array(_M_YUV2RGB).T) * 255.0
+        return rgb
     array = array.astype(np.uint8)
     if format == "RGB":
         return array
@@ -209,17 +211,17 @@ def transform_proposals(
 
 def transform_instance_annotations(
     annotation: dict[str, Any],
-    transforms: T.TransformList | Sequence[T.Transform],
+    transforms: Any,
     image_size: tuple[int, int],
     *,
-    keypoint_hflip_indices: Sequence[int] | None = None,
+    keypoint_hflip_indices: Any = None,
 ) -> dict[str, Any]:
     """Move one annotation along with its image.
 
     Args:
         annotation: changed in place: ``bbox`` becomes x0, y0, x1, y1, clipped to the image;
             polygons stay polygons, RLE becomes an ``(H, W)`` bitmap.
-        transforms: what was done to the image.
+        transforms: what was done to the image, a ``TransformList`` or a list of transforms.
         image_size: of the transformed image.
         keypoint_hflip_indices: see ``create_keypoint_hflip_indices``.
 
@@ -230,7 +232,7 @@ def transform_instance_annotations(
         InputError: (a ``ValueError``) If the segmentation is of no known kind, or its RLE is not
             of the image's size.
     """
-    if isinstance(transforms, (list, tuple)):
+    if not isinstance(transforms, T.Transform):
         transforms = T.TransformList(transforms)
     box = transforms.apply_box(np.array([get_bbox(annotation)]))[0].clip(min=0)
     height, width = image_size
@@ -255,7 +257,7 @@ def _transform_segmentation(
         return [polygon.reshape(-1) for polygon in transforms.apply_polygons(polygons)]
     if not isinstance(segmentation, (dict, np.ndarray)):
         raise _unknown_segmentation(segmentation)
-    mask = decode_rle(segmentation) if isinstance(segmentation, dict) else segmentation
+    mask: np.ndarray = decode_rle(segmentation) if isinstance(segmentation, dict) else segmentation
     before = mask.shape
     try:
         mask = transforms.apply_segmentation(mask)
@@ -305,7 +307,7 @@ def transform_keypoint_annotations(
     keypoints: Sequence[float] | np.ndarray,
     transforms: T.TransformList,
     image_size: tuple[int, int],
-    keypoint_hflip_indices: Sequence[int] | None = None,
+    keypoint_hflip_indices: Any = None,
 ) -> np.ndarray:
     """Move the keypoints of one instance along with its image.
 

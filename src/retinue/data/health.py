@@ -325,8 +325,9 @@ def _count(records: Sequence[dict[str, Any]], report: DataReport, found: _Findin
 
 def _what_is_annotated(anno: Mapping[str, Any]) -> Iterator[str]:
     if "segmentation" in anno:
-        kind = type(anno["segmentation"])
-        yield {list: "polygons", dict: "rle"}.get(kind, "bitmap")
+        segmentation = anno["segmentation"]
+        is_polygons, is_rle = isinstance(segmentation, list), isinstance(segmentation, dict)
+        yield "polygons" if is_polygons else "rle" if is_rle else "bitmap"
     if "keypoints" in anno:
         yield "keypoints"
 

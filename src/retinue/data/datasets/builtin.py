@@ -146,13 +146,14 @@ def register_all_lvis(root: str) -> None:
 def register_all_cityscapes(root: str) -> None:
     """Register Cityscapes' instances and semantic labels."""
     for template, (images, annotations) in _RAW_CITYSCAPES_SPLITS.items():
-        folders = {"image_dir": _below(root, images), "gt_dir": _below(root, annotations)}
-        meta = {**_get_builtin_metadata("cityscapes"), **folders}
+        folders = (_below(root, images), _below(root, annotations))
+        meta = _get_builtin_metadata("cityscapes")
+        meta |= dict(zip(("image_dir", "gt_dir"), folders, strict=True))
         name = template.format(task="instance_seg")
-        DatasetCatalog.register(name, functools.partial(load_cityscapes_instances, **folders))
+        DatasetCatalog.register(name, functools.partial(load_cityscapes_instances, *folders))
         MetadataCatalog.get(name).set(evaluator_type="cityscapes_instance", **meta)
         name = template.format(task="sem_seg")
-        DatasetCatalog.register(name, functools.partial(load_cityscapes_semantic, **folders))
+        DatasetCatalog.register(name, functools.partial(load_cityscapes_semantic, *folders))
         MetadataCatalog.get(name).set(evaluator_type="cityscapes_sem_seg", ignore_label=255, **meta)
 
 

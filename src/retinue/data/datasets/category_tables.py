@@ -1,11 +1,12 @@
 """Reads the category tables in the folder ``tables``: one line a category, tabs between columns."""
 
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
 __all__ = ["read_table"]
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[str], Any]] = {
     "id": int,
     "trainId": int,
     "isthing": int,

@@ -113,12 +113,12 @@ def image_files(image_dir: str) -> list[tuple[str, str]]:
 
 def _get_cityscapes_files(image_dir: str, gt_dir: str) -> list[tuple[str, str, str, str]]:
     """Return paths of image, instance ids, label ids and polygons for each image."""
-    files = []
+    files: list[tuple[str, str, str, str]] = []
     for city, image_file in image_files(image_dir):
         stem = os.path.basename(image_file).removesuffix(_IMAGE_END)
         start = os.path.join(gt_dir, city, f"{stem}gtFine_")
-        ends = ("instanceIds.png", "labelIds.png", "polygons.json")
-        files.append((image_file, *(start + end for end in ends)))
+        truth = (f"{start}instanceIds.png", f"{start}labelIds.png", f"{start}polygons.json")
+        files.append((image_file, *truth))
     kinds = ("image", "instance ids", "label ids", "polygons")
     expect_files(image_dir, [dict(zip(kinds, row, strict=True)) for row in files[:1]], kinds)
     return files

@@ -407,7 +407,7 @@ def _to_coco_annotation(anno: dict[str, Any]) -> dict[str, Any]:
     return converted
 
 
-def _area(anno: dict[str, Any], xywh: Sequence[float]) -> float:
+def _area(anno: dict[str, Any], xywh: list[float]) -> float:
     """Area in pixels, of the mask if there is one, else of the box."""
     segmentation = anno.get("segmentation")
     if segmentation is None:

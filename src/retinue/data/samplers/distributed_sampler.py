@@ -33,7 +33,7 @@ def _seed_for_all(seed: int | None) -> int:
     return comm.shared_random_seed() if seed is None else int(seed)
 
 
-class TrainingSampler(Sampler):
+class TrainingSampler(Sampler[int]):
     """The indices 0 to ``size - 1``, shuffled, then shuffled anew, without end.
 
     Args:
@@ -113,7 +113,7 @@ class RandomSubsetTrainingSampler(TrainingSampler):
                 yield from self._indexes_subset.tolist()
 
 
-class RepeatFactorTrainingSampler(Sampler):
+class RepeatFactorTrainingSampler(Sampler[int]):
     """An endless stream in which sample ``i`` comes ``repeat_factors[i]`` times a round.
 
     The fractional part of a factor is the chance of one more time. From Gupta et al., "LVIS"
@@ -186,7 +186,7 @@ class RepeatFactorTrainingSampler(Sampler):
             yield from indices.tolist()
 
 
-class InferenceSampler(Sampler):
+class InferenceSampler(Sampler[int]):
     """Each index once; every process gets a run of neighbours, some one more than others.
 
     Args:

@@ -24,7 +24,7 @@ class GroupedBatchSampler(BatchSampler):
         InputError: If ``group_ids`` is not one-dimensional.
     """
 
-    def __init__(self, sampler: Sampler, group_ids: Sequence[int], batch_size: int) -> None:
+    def __init__(self, sampler: Sampler[int], group_ids: Sequence[int], batch_size: int) -> None:
         if not isinstance(sampler, Sampler):
             raise ValueError(f"GroupedBatchSampler: sampler must be a Sampler; got {sampler!r}")
         self.sampler = sampler

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,10 @@ class Augmentation:
     """
 
     input_args: tuple[str, ...] | None = None
+
+    if TYPE_CHECKING:  # attributes come from _init
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def _init(self, params: Mapping[str, Any] | None = None) -> None:
         for name, value in (params or {}).items():

@@ -98,7 +98,8 @@ class Resize(Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        return ResizeTransform(*image.shape[:2], self.shape[0], self.shape[1], self.interp)
+        height, width = image.shape[:2]
+        return ResizeTransform(height, width, self.shape[0], self.shape[1], self.interp)
 
 
 class ResizeShortestEdge(Augmentation):
@@ -204,8 +205,9 @@ class RandomResize(Augmentation):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = self.shape_list[np.random.randint(low=0, high=len(self.shape_list))]
-        return ResizeTransform(*image.shape[:2], height, width, self.interp)
+        height, width = image.shape[:2]
+        new_h, new_w = self.shape_list[np.random.randint(low=0, high=len(self.shape_list))]
+        return ResizeTransform(height, width, new_h, new_w, self.interp)
 
 
 class RandomRotation(Augmentation):
@@ -224,7 +226,7 @@ class RandomRotation(Augmentation):
 
     def __init__(
         self,
-        angle: float | Sequence[float],
+        angle: Any,
         expand: bool = True,
         center: Any = None,
         sample_style: str = "range",

@@ -12,7 +12,7 @@ import inspect
 import pprint
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class Transform(metaclass=ABCMeta):
     from these, and ``register_type`` adds further kinds of data as ``apply_<kind>``.
     """
 
+    if TYPE_CHECKING:  # attributes come from _set_attributes
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def _set_attributes(self, params: Mapping[str, Any] | None = None) -> None:
         for name, value in (params or {}).items():
             if name != "self" and not name.startswith("_"):
@@ -66,8 +70,8 @@ class Transform(metaclass=ABCMeta):
         """
         boxes = np.asarray(box).reshape(-1, 4)
         corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 2)
-        corners = np.asarray(self.apply_coords(corners)).reshape(-1, 4, 2)
-        return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+        moved = np.asarray(self.apply_coords(corners)).reshape(-1, 4, 2)
+        return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
 
     def apply_polygons(self, polygons: list[np.ndarray]) -> list[np.ndarray]:
         """Change polygons, each ``(N, 2)`` points x, y."""
@@ -158,10 +162,10 @@ class TransformList(Transform):
             return lambda x: self._apply(x, name)
         return super().__getattribute__(name)
 
-    def apply_image(self, x: np.ndarray) -> np.ndarray:
+    def apply_image(self, x: Any) -> Any:
         return self._apply(x, "apply_image")
 
-    def apply_coords(self, x: np.ndarray) -> np.ndarray:
+    def apply_coords(self, x: Any) -> Any:
         return self._apply(x, "apply_coords")
 
     def __add__(self, other: Transform) -> TransformList:

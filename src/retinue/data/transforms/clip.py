@@ -36,7 +36,8 @@ def _cut(points: np.ndarray, axis: int, depth: np.ndarray, bound: float) -> np.n
     crossings = points + along[:, None] * (following - points)
     crossings[:, axis] = bound  # exactly
     both = np.stack([points, crossings], axis=1)  # each point, then the cut of the edge behind it
-    return both[np.stack([depth >= 0, crosses], axis=1)]
+    kept: np.ndarray = both[np.stack([depth >= 0, crosses], axis=1)]
+    return kept
 
 
 def _area(points: np.ndarray) -> float:
@@ -121,7 +122,8 @@ def _pixel_beside(loop: np.ndarray) -> np.ndarray:
     """Return the centre of a pixel of the mask that touches the first edge of the loop."""
     direction = np.sign(loop[1] - loop[0])
     right = np.array([-direction[1], direction[0]])
-    return loop[0] + 0.5 * direction + 0.5 * right
+    center_xy: np.ndarray = loop[0] + 0.5 * direction + 0.5 * right
+    return center_xy
 
 
 def _contains(loop: np.ndarray, point_xy: np.ndarray) -> bool:

@@ -389,7 +389,7 @@ class RotationTransform(Transform):
         w: int,
         angle: float,
         expand: bool = True,
-        center: tuple[float, float] | None = None,
+        center: Any = None,
         interp: int | None = None,
     ) -> None:
         super().__init__()
@@ -416,7 +416,8 @@ class RotationTransform(Transform):
         coords = np.asarray(coords, dtype=float)
         if len(coords) == 0 or self.angle % 360 == 0:
             return coords
-        return coords @ self.rm_coords[:, :2].T + self.rm_coords[:, 2]
+        moved: np.ndarray = coords @ self.rm_coords[:, :2].T + self.rm_coords[:, 2]
+        return moved
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         return self.apply_image(segmentation, interp=0)
@@ -454,10 +455,9 @@ class BlendTransform(Transform):
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray, interp: str | None = None) -> np.ndarray:
-        if img.dtype != np.uint8:
-            return self.src_weight * self.src_image + self.dst_weight * img
-        mixed = self.src_weight * self.src_image + self.dst_weight * img.astype(np.float32)
-        return np.clip(mixed, 0, 255).astype(np.uint8)
+        floats = img.astype(np.float32) if img.dtype == np.uint8 else img
+        mixed: np.ndarray = self.src_weight * self.src_image + self.dst_weight * floats
+        return np.clip(mixed, 0, 255).astype(np.uint8) if img.dtype == np.uint8 else mixed
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         return coords
@@ -475,6 +475,8 @@ class ColorTransform(Transform):
     Raises:
         ValueError: If ``op`` can't be called.
     """
+
+    op: Callable[[Any], np.ndarray]
 
     def __init__(self, op: Callable[[Any], Any]) -> None:
         if not callable(op):
