@@ -101,14 +101,15 @@ def _convolve(
 ) -> torch.Tensor:
     """Apply a kernel ``(D, C / num_groups, kh, kw)`` to columns ``(B, K, C)``: ``(B, D)``."""
     num_bins, num_taps, channels = columns.shape
-    kernel = weight.permute(2, 3, 1, 0).reshape(num_taps * weight.shape[1], -1)
+    num_in, num_out = num_taps * weight.shape[1], weight.shape[0]
+    kernel = weight.permute(2, 3, 1, 0).reshape(num_in, num_out)
     if num_groups == 1:
-        flat = columns.view(num_bins, -1)
+        flat = columns.view(num_bins, num_in)
         return flat @ kernel if bias is None else torch.addmm(bias, flat, kernel)
     by_group = columns.view(num_bins, num_taps, num_groups, channels // num_groups)
-    flat = by_group.permute(2, 0, 1, 3).reshape(num_groups, num_bins, -1)
-    kernels = kernel.view(kernel.shape[0], num_groups, -1).transpose(0, 1)
-    out = (flat @ kernels).transpose(0, 1).reshape(num_bins, -1)
+    flat = by_group.permute(2, 0, 1, 3).reshape(num_groups, num_bins, num_in)
+    kernels = kernel.view(num_in, num_groups, num_out // num_groups).transpose(0, 1)
+    out = (flat @ kernels).transpose(0, 1).reshape(num_bins, num_out)
     return out if bias is None else out + bias
 
 
@@ -176,7 +177,7 @@ def modulated_deform_conv(
         deformable_groups,
     )
     out = _convolve(columns, weight, bias, groups)
-    return out.view(num_images, *out_size, -1).permute(0, 3, 1, 2)
+    return out.view(num_images, *out_size, weight.shape[0]).permute(0, 3, 1, 2)
 
 
 def deform_conv(

@@ -128,7 +128,7 @@ def roi_pool(
     expect_shape("roi_pool: boxes", rois, ("R", 5))
     num_rows, num_columns = _pair(output_size)
     values, _ = _roi_pool_op(input, rois.detach(), [num_rows, num_columns], float(spatial_scale))
-    return values.view(rois.shape[0], num_rows, num_columns, -1).permute(0, 3, 1, 2)
+    return values.view(rois.shape[0], num_rows, num_columns, input.shape[1]).permute(0, 3, 1, 2)
 
 
 class ROIPool(nn.Module):

@@ -48,16 +48,11 @@ class Conv2d(nn.Conv2d):
         **kwargs: of ``torch.nn.Conv2d``.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        norm: nn.Module | None = None,
-        activation: Callable[[torch.Tensor], torch.Tensor] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        norm, activation = kwargs.pop("norm", None), kwargs.pop("activation", None)
         super().__init__(*args, **kwargs)
-        self.norm = norm
-        self.activation = activation
+        self.norm: nn.Module | None = norm
+        self.activation: Callable[[torch.Tensor], torch.Tensor] | None = activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(N, C, H, W)``, N may be 0, to ``(N, D, H', W')``.
