@@ -305,3 +305,11 @@ def test_to_py():
         'cfg.l = ["a", 3.2, None]\n'
     )
     assert LazyConfig.to_py({"a": 1}, prefix="") == "a = 1\n"
+
+
+def test_to_py_puts_arguments_on_a_line_of_their_own_where_they_fit():
+    x, y = "x" * 30, "y" * 30
+    node = {"call": {"_target_": "pkg.function", "first": x, "second": y}}
+    assert LazyConfig.to_py(node) == (
+        f'cfg.call = pkg.function(\n    first="{x}", second="{y}"\n)\n'
+    )

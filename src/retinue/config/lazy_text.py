@@ -78,7 +78,7 @@ def _atom(value: Any) -> str:
 
 
 def _expression(value: Any, start: str, indent: str, end: str = "") -> str:
-    """Lay ``start value end`` out on one line if it fits, else one part a line."""
+    """Lay ``start value end`` out on one line, else its inside on one, else one part a line."""
     if isinstance(value, Mapping) and "_target_" in value:
         target = value["_target_"]
         name = target if isinstance(target, str) else _expression(target, "", indent)
@@ -100,6 +100,8 @@ def _expression(value: Any, start: str, indent: str, end: str = "") -> str:
     if len(line) <= _WIDTH or not parts:
         return line
     deeper = indent + "    "
+    if len(deeper + inner + comma) <= _WIDTH:
+        return f"{indent}{start}{opening}\n{deeper}{inner}{comma}\n{indent}{closing}{end}"
     rows = [_expression(v, s, deeper, ",") for s, v in parts]
     return "\n".join([f"{indent}{start}{opening}", *rows, f"{indent}{closing}{end}"])
 

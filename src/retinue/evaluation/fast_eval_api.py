@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 from typing import Any
 
 from hotcoco import COCO, COCOeval
 
 __all__ = ["COCOeval_opt"]
+
+logger = logging.getLogger(__name__)
 
 
 def _as_hotcoco(dataset: Any) -> Any:
@@ -29,7 +33,9 @@ class COCOeval_opt:
 
     def evaluate(self) -> None:
         """Match predictions with annotations, image by image."""
+        start = time.perf_counter()
         self._inner.evaluate()
+        logger.info(f"Matching took {time.perf_counter() - start:.2f} seconds.")
 
     def accumulate(self) -> None:
         """Make precision and recall from the matches; they are in ``eval`` then."""

@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -279,9 +279,13 @@ class JSONWriter(EventWriter):
     """
 
     def __init__(self, json_file: str, window_size: int = 20) -> None:
-        self._file_handle = PathManager.open(json_file, "a")
+        self._json_file = json_file
         self._window_size = window_size
         self._last_write = -1
+
+    @cached_property
+    def _file_handle(self) -> IO[str]:
+        return PathManager.open(self._json_file, "a")
 
     def write(self) -> None:
         """Append the scalars that came since the last call."""
@@ -299,8 +303,9 @@ class JSONWriter(EventWriter):
             os.fsync(self._file_handle.fileno())
 
     def close(self) -> None:
-        """Close the file."""
-        self._file_handle.close()
+        """Close the file, if it was opened."""
+        if "_file_handle" in self.__dict__:
+            self._file_handle.close()
 
 
 class TensorboardXWriter(EventWriter):

@@ -42,8 +42,9 @@ def retry_if_cuda_oom(func: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(func)
     def wrapped(*args: Any, **kwargs: Any) -> T:
-        for prepare in (lambda: None, torch.cuda.empty_cache):
-            prepare()
+        for is_second_try in (False, True):
+            if is_second_try:
+                torch.cuda.empty_cache()
             with _ignore_torch_cuda_oom():
                 return func(*args, **kwargs)
         name = getattr(func, "__qualname__", repr(func))
