@@ -402,6 +402,9 @@ class SwinTransformer(Backbone):
         out_indices: stages whose outputs are returned.
         frozen_stages: 0 freezes the patches, 1 also ``ape``, k also the first k - 1 stages.
         use_checkpoint: whether to compute blocks again in the backward pass, to save memory.
+
+    Raises:
+        InputError: If ``num_heads`` or ``out_indices`` are those of another number of stages.
     """
 
     def __init__(
@@ -427,6 +430,12 @@ class SwinTransformer(Backbone):
         use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
+        if len(num_heads) != len(depths) or not set(out_indices) <= set(range(len(depths))):
+            raise InputError(
+                f"SwinTransformer: {len(depths)} stages (depths={list(depths)}) need as many"
+                f" num_heads, and out_indices below {len(depths)}; got {list(num_heads)} and"
+                f" {list(out_indices)}"
+            )
         self.pretrain_img_size = pretrain_img_size
         self.num_layers = len(depths)
         self.num_features = [embed_dim * 2**i for i in range(len(depths))]
