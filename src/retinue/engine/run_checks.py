@@ -77,18 +77,22 @@ def check_class_count(cfg: CfgNode, trainer: type) -> None:
         return
     num_classes = cfg.MODEL[node].NUM_CLASSES
     for name in cfg.DATASETS.TRAIN:
-        class_names = MetadataCatalog.get(name).get("thing_classes", None)
-        if class_names is None or len(class_names) > num_classes:
-            _check_annotations(name, class_names, num_classes, f"MODEL.{node}.NUM_CLASSES")
-        elif len(class_names) < num_classes:
+        records = None
+        if _class_names(name) is None:
+            records = DatasetCatalog.get(name)  # some datasets name their classes when loaded
+        names = _class_names(name)
+        if names is None or len(names) > num_classes:
+            records = DatasetCatalog.get(name) if records is None else records
+            _check_annotations(name, records, num_classes, f"MODEL.{node}.NUM_CLASSES")
+        elif len(names) < num_classes:
             logger.warning(
                 "MODEL.%s.NUM_CLASSES is %d, but %s has %d classes: the others learn nothing",
                 node,
                 num_classes,
                 name,
-                len(class_names),
+                len(names),
             )
-    lists = {n: MetadataCatalog.get(n).get("thing_classes", None) for n in _all_names(cfg)}
+    lists = {name: _class_names(name) for name in _all_names(cfg)}
     for problem in compare_classes(lists):
         logger.warning("%s", problem)
 
@@ -97,15 +101,20 @@ def _all_names(cfg: CfgNode) -> list[str]:
     return [name for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if name in DatasetCatalog]
 
 
+def _class_names(name: str) -> list[str] | None:
+    names = MetadataCatalog.get(name).get("thing_classes", None)
+    return None if names is None else list(names)
+
+
 def _check_annotations(
-    name: str, class_names: Sequence[str] | None, num_classes: int, key: str
+    name: str, records: Sequence[Mapping[str, Any]], num_classes: int, key: str
 ) -> None:
-    for record in DatasetCatalog.get(name):
+    names = _class_names(name) or []
+    for record in records:
         for number, annotation in enumerate(record.get("annotations", ())):
             label = annotation.get("category_id", 0)
             if label < num_classes:
                 continue
-            names = list(class_names or ())
             called = f" ({names[label]!r})" if label < len(names) else ""
             has = f"{len(names)} classes" if names else "no list of classes"
             raise InputError(
@@ -120,7 +129,7 @@ def training_classes(cfg: CfgNode) -> list[str]:
     names = cfg.DATASETS.TRAIN
     if not names or isinstance(names, str):
         return []
-    return list(MetadataCatalog.get(names[0]).get("thing_classes", None) or [])
+    return _class_names(names[0]) or []
 
 
 def check_same_classes(
