@@ -68,7 +68,8 @@ def iou_of_rotated_pairs(boxes1: torch.Tensor, boxes2: torch.Tensor) -> torch.Te
     wu, wv, hu, hv = half_w * cos, -half_w * sin, half_h * sin, half_h * cos
     us = torch.stack([u + wu + hu, u - wu + hu, u - wu - hu, u + wu - hu])  # (4, E)
     vs = torch.stack([v + wv + hv, v - wv + hv, v - wv - hv, v + wv - hv])
-    common = _edge_integral(us, vs, us.roll(-1, 0), vs.roll(-1, 0), boxes2[:, 2:4]).sum(0).abs()
+    us_next, vs_next = torch.cat([us[1:], us[:1]]), torch.cat([vs[1:], vs[:1]])
+    common = _edge_integral(us, vs, us_next, vs_next, boxes2[:, 2:4]).sum(0).abs()
     area1, area2 = boxes1[:, 2] * boxes1[:, 3], boxes2[:, 2] * boxes2[:, 3]
     # Where the boxes are apart, rounding leaves a little of what should cancel.
     noise = 32 * torch.finfo(common.dtype).eps * area2
@@ -81,7 +82,8 @@ def iou_of_rotated_pairs(boxes1: torch.Tensor, boxes2: torch.Tensor) -> torch.Te
 def _touching_pairs(bounds1: torch.Tensor, bounds2: torch.Tensor) -> torch.Tensor:
     """Return the indices ``(E, 2)`` of upright boxes ``(N, 4)``, ``(M, 4)`` that touch."""
     a, b = bounds1.T[:, :, None], bounds2.T[:, None, :]
-    return ((a[0] <= b[2]) & (b[0] <= a[2]) & (a[1] <= b[3]) & (b[1] <= a[3])).nonzero()
+    touches = (a[0] <= b[2]) & (b[0] <= a[2]) & (a[1] <= b[3]) & (b[1] <= a[3])
+    return touches.nonzero().contiguous()
 
 
 def _fake_touching_pairs(bounds1: torch.Tensor, bounds2: torch.Tensor) -> torch.Tensor:

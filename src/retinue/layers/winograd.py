@@ -26,7 +26,7 @@ __all__ = ["winograd_conv3x3", "winograd_weight"]
 
 _OUT, _IN = 4, 6  # sides of a tile of outputs, and of the inputs it depends on
 _POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
-_TILES_AT_A_TIME = 128  # so that the intermediate results of a strip stay in the cache
+_TILES_AT_A_TIME = 256  # so that the intermediate results of a strip stay in the cache
 
 
 @cache
