@@ -80,6 +80,7 @@ def test_faster_rcnn_from_plain_arguments():
         num_classes=2,
         rpn_anchor_generator=AnchorGenerator(**ANCHORS),
         box_roi_pool=MultiScaleRoIAlign(featmap_names=["0"], output_size=7, sampling_ratio=2),
+        box_detections_per_img=10,
         **SMALL,
     )
     truth = targets()
@@ -172,7 +173,9 @@ def test_retinanet():
 
 def test_predictors_are_replaced_to_detect_other_classes():
     """The first step of fine-tuning: the new head decides how many classes there are."""
-    model = MaskRCNN(OneMap(), num_classes=91, **SMALL, box_score_thresh=0.0)
+    model = MaskRCNN(
+        OneMap(), num_classes=91, **SMALL, box_score_thresh=0.0, box_detections_per_img=5
+    )
 
     in_features = model.roi_heads.box_predictor.cls_score.in_features
     model.roi_heads.box_predictor = FastRCNNPredictor(in_features, 2)
@@ -200,6 +203,7 @@ def test_a_part_of_ones_own_takes_the_place_of_a_predictor():
     assert model.roi_heads.box_predictor.layer.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_it_learns_where_an_object_is():
     """One picture with one bright square: a few steps on it, and it is found."""
     torch.manual_seed(0)

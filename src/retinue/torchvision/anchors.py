@@ -47,7 +47,7 @@ class AnchorGenerator(DefaultAnchorGenerator):
         """
         if len(shapes) != len(self.sizes):
             raise InputError(_misfit(self, shapes, what))
-        self.strides = [shape.stride for shape in shapes.values()]
+        self.strides = [shape.stride or 1 for shape in shapes.values()]
 
     def forward(self, features: Sequence[torch.Tensor]) -> list[Any]:
         """Make the anchors of a batch: boxes for each feature map, the same for all images.

@@ -76,7 +76,7 @@ def resnet_fpn_backbone(
     norm = "FrozenBN" if weights else "BN"
     is_retinanet = extra_levels == "p6p7"
     in_features = ["res3", "res4", "res5"] if is_retinanet else ["res2", "res3", "res4", "res5"]
-    strides = {"stride_in_1x1": False} if depths[backbone_name] >= 50 else {}
+    strides: dict[str, Any] = {"stride_in_1x1": False} if depths[backbone_name] >= 50 else {}
     resnet = ResNet(
         BasicStem(norm=norm),
         ResNet.make_default_stages(depths[backbone_name], norm=norm, **strides),

@@ -55,7 +55,7 @@ class MultiScaleRoIAlign(nn.Module):
             InputError: If a feature map is missing, or strides form no pyramid.
         """
         check_levels(self.featmap_names, shapes, what)
-        self.pooler = self._make([1.0 / shapes[name].stride for name in self.featmap_names])
+        self.pooler = self._make([1.0 / (shapes[name].stride or 1) for name in self.featmap_names])
 
     def _make(self, scales: Sequence[float]) -> ROIPooler:
         return ROIPooler(

@@ -126,13 +126,14 @@ class FasterRCNN(nn.Module):
         )
         shapes = look_at_backbone(backbone, len(image_mean))
         self.backbone = backbone
+        channels = _channels(backbone)
 
         anchors = rpn_anchor_generator or default_anchors(len(shapes))
         if isinstance(anchors, AnchorGenerator):
             anchors.fit(shapes, "rpn_anchor_generator")
         self.rpn = RPN(
             in_features=list(shapes),
-            head=rpn_head or _rpn_head(backbone.out_channels, anchors),
+            head=rpn_head or _rpn_head(channels, anchors),
             anchor_generator=anchors,
             anchor_matcher=Matcher(
                 [rpn_bg_iou_thresh, rpn_fg_iou_thresh], [0, -1, 1], allow_low_quality_matches=True
@@ -152,7 +153,7 @@ class FasterRCNN(nn.Module):
         fit_pooler(box_roi_pool, shapes, "box_roi_pool")
         self.roi_heads = RoIHeads(
             box_roi_pool=box_roi_pool,
-            box_head=box_head or _box_head(backbone.out_channels, box_roi_pool),
+            box_head=box_head or _box_head(channels, box_roi_pool),
             box_predictor=box_predictor or FastRCNNPredictor(1024, num_classes or 0),
             fg_iou_thresh=box_fg_iou_thresh,
             bg_iou_thresh=box_bg_iou_thresh,
@@ -191,7 +192,9 @@ class FasterRCNN(nn.Module):
         proposals = [self._good_enough(p) for p in proposals]
         detections, losses = self.roi_heads(batch, features, proposals, truths)
         if not self.training:
-            return self.transform.postprocess(detections, [tuple(i.shape[-2:]) for i in images])
+            return self.transform.postprocess(
+                detections, [(i.shape[-2], i.shape[-1]) for i in images]
+            )
         return losses | {
             "loss_objectness": rpn_losses["loss_rpn_cls"],
             "loss_rpn_box_reg": rpn_losses["loss_rpn_loc"],

@@ -67,7 +67,8 @@ class RetinaNet(retinanet.RetinaNet):
         image_mean = IMAGE_MEAN if image_mean is None else image_mean
         image_std = IMAGE_STD if image_std is None else image_std
         shapes = look_at_backbone(backbone, len(image_mean))
-        anchors = anchor_generator or _default_anchors(len(shapes))
+        channels: Any = backbone.out_channels
+        anchors: Any = anchor_generator or _default_anchors(len(shapes))
         if isinstance(anchors, AnchorGenerator):
             anchors.fit(shapes)
         super().__init__(
@@ -77,7 +78,7 @@ class RetinaNet(retinanet.RetinaNet):
                 input_shape=list(shapes.values()),
                 num_classes=num_classes,
                 num_anchors=anchors.num_anchors[0],
-                conv_dims=[backbone.out_channels] * 4,
+                conv_dims=[channels] * 4,
             ),
             head_in_features=list(shapes),
             anchor_generator=anchors,
@@ -97,7 +98,7 @@ class RetinaNet(retinanet.RetinaNet):
             min_size, max_size, image_mean, image_std, **kwargs
         )
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         images: Sequence[torch.Tensor],
         targets: Sequence[Mapping[str, torch.Tensor]] | None = None,
@@ -128,7 +129,7 @@ class RetinaNet(retinanet.RetinaNet):
                 "bbox_regression": losses["loss_box_reg"],
             }
         detections = self.forward_inference(batch, features, predictions)
-        return self.transform.postprocess(detections, [tuple(i.shape[-2:]) for i in images])
+        return self.transform.postprocess(detections, [(i.shape[-2], i.shape[-1]) for i in images])
 
 
 def _default_anchors(num_levels: int) -> AnchorGenerator:

@@ -57,6 +57,13 @@ class RoIHeads(ROIHeads):
         keypoint_predictor: ``(R, keypoints, H, H)`` logits.
     """
 
+    mask_roi_pool: Any  # modules that may be replaced by anything callable
+    mask_head: Any
+    mask_predictor: Any
+    keypoint_roi_pool: Any
+    keypoint_head: Any
+    keypoint_predictor: Any
+
     def __init__(
         self,
         *,
@@ -87,7 +94,8 @@ class RoIHeads(ROIHeads):
         self.box_roi_pool = box_roi_pool
         self.box_head = box_head
         self.box_predictor = box_predictor
-        self.box_coder = Box2BoxTransform(weights=bbox_reg_weights or (10.0, 10.0, 5.0, 5.0))
+        x, y, width, height = bbox_reg_weights or (10.0, 10.0, 5.0, 5.0)
+        self.box_coder = Box2BoxTransform(weights=(x, y, width, height))
         self.score_thresh = score_thresh
         self.nms_thresh = nms_thresh
         self.detections_per_img = detections_per_img

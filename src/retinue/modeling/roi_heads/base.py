@@ -121,7 +121,7 @@ class ROIHeads(nn.Module):
 
     @torch.no_grad()
     def label_and_sample_proposals(
-        self, proposals: list[Instances], targets: list[Instances]
+        self, proposals: Sequence[Instances], targets: Sequence[Instances]
     ) -> list[Instances]:
         """Choose the proposals to train on and tell each what it should find.
 
@@ -215,7 +215,7 @@ def make_pooler(
         return None
     return ROIPooler(
         output_size=head.POOLER_RESOLUTION,
-        scales=tuple(1.0 / input_shape[f].stride for f in in_features),
+        scales=tuple(1.0 / (input_shape[f].stride or 1) for f in in_features),
         sampling_ratio=head.POOLER_SAMPLING_RATIO,
         pooler_type=head.POOLER_TYPE,
     )
@@ -223,7 +223,7 @@ def make_pooler(
 
 def pooled_shape(
     head: CfgNode, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
-) -> ShapeSpec | dict[str, ShapeSpec]:
+) -> Any:
     """Give the shape of what a head of :func:`make_pooler` gets: one region, or whole maps."""
     if not head.POOLER_TYPE:
         return {f: input_shape[f] for f in in_features}

@@ -52,7 +52,8 @@ class FastRCNNConvFCHead(nn.Sequential):
                 "FastRCNNConvFCHead: conv_dims and fc_dims are both empty; name at least one layer"
                 " (MODEL.ROI_BOX_HEAD.NUM_CONV, NUM_FC)"
             )
-        channels, height, width = input_shape.channels, input_shape.height, input_shape.width
+        channels = input_shape.channels or 1
+        height, width = input_shape.height, input_shape.width
         self.conv_norm_relus = []
         for k, dim in enumerate(conv_dims, start=1):
             conv = Conv2d(

@@ -102,7 +102,9 @@ class CascadeROIHeads(StandardROIHeads):
         self.proposal_matchers = proposal_matchers
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(  # type: ignore[override]
+        cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
+    ) -> dict[str, Any]:
         args = super().from_config(cfg, input_shape)
         del args["proposal_matcher"]
         return args
@@ -120,7 +122,7 @@ class CascadeROIHeads(StandardROIHeads):
             "box_pooler": make_pooler(head, input_shape, in_features),
             "box_heads": box_heads,
             "box_predictors": [
-                FastRCNNOutputLayers(
+                FastRCNNOutputLayers(  # type: ignore[call-arg,misc]
                     cfg, box_head.output_shape, box2box_transform=Box2BoxTransform(weights=weights)
                 )
                 for box_head, weights in zip(box_heads, cascade.BBOX_REG_WEIGHTS, strict=True)
@@ -151,9 +153,9 @@ class CascadeROIHeads(StandardROIHeads):
         self,
         features: Features,
         proposals: list[Instances],
-        targets: list[Instances] | None = None,
+        targets: Any = None,
     ) -> Any:
-        """Return losses in training, detections of each image otherwise."""
+        """Return losses in training, which needs targets; detections of each image otherwise."""
         maps = [features[f] for f in self.box_in_features]
         image_sizes = [p.image_size for p in proposals]
         outputs: list[tuple[Any, Predictions, list[Instances]]] = []
@@ -174,7 +176,7 @@ class CascadeROIHeads(StandardROIHeads):
         """Predict from proposals by the heads of a stage."""
         x = self.box_pooler(features, [p.proposal_boxes for p in proposals])  # (R, C, S, S)
         if self.training:  # the features learn from the mean of the stages, heads from their own
-            x = _ScaleGradient.apply(x, 1.0 / self.num_cascade_stages)
+            x = _ScaleGradient.apply(x, 1.0 / self.num_cascade_stages)  # type: ignore[no-untyped-call]
         return self.box_predictor[stage](self.box_head[stage](x))
 
     def _create_proposals_from_boxes(
@@ -199,7 +201,6 @@ class CascadeROIHeads(StandardROIHeads):
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
         """Give proposals of a stage ``gt_classes`` in [0, K] and ``gt_boxes``, in place."""
-        num_objects = 0
         for proposal, target in zip(proposals, targets, strict=True):
             iou = self.pairwise_iou(target.gt_boxes, proposal.proposal_boxes)  # (G_i, R_i)
             matched, is_object = self.proposal_matchers[stage](iou)
@@ -209,7 +210,7 @@ class CascadeROIHeads(StandardROIHeads):
                 labels = torch.where(is_object == 0, labels, target.gt_classes[matched])
                 boxes = target.gt_boxes[matched]
             proposal.gt_classes, proposal.gt_boxes = labels, boxes
-            num_objects = num_objects + (is_object == 1).sum()
+        num_objects = sum((p.gt_classes != self.num_classes).sum() for p in proposals)
         num_proposals = sum(len(p) for p in proposals)
         log_scalars(
             {
@@ -222,7 +223,7 @@ class CascadeROIHeads(StandardROIHeads):
 
     def _stage_losses(self, outputs: Sequence[tuple[Any, Predictions, list[Instances]]]) -> Losses:
         """Return the losses of all stages, named ``loss_cls_stage0`` and so on."""
-        losses = {}
+        losses: Losses = {}
         for stage, (predictor, predictions, proposals) in enumerate(outputs):
             scope = (
                 get_event_storage().name_scope(f"stage{stage}")

@@ -195,6 +195,8 @@ class FastRCNNOutputLayers(nn.Module):
         InputError: If the federated loss lacks what it needs.
     """
 
+    fed_loss_cls_weights: torch.Tensor
+
     @configurable
     def __init__(
         self,
@@ -217,7 +219,9 @@ class FastRCNNOutputLayers(nn.Module):
         super().__init__()
         if isinstance(input_shape, int):
             input_shape = ShapeSpec(channels=input_shape)
-        size = math.prod((input_shape.channels, input_shape.height or 1, input_shape.width or 1))
+        size = math.prod(
+            x or 1 for x in (input_shape.channels, input_shape.height, input_shape.width)
+        )
         num_boxes = 1 if cls_agnostic_bbox_reg else num_classes
         self.num_classes = num_classes
         self.cls_score = nn.Linear(size, num_classes + 1)

@@ -142,8 +142,9 @@ class BaseKeypointRCNNHead(nn.Module):
         """
         logits = self.layers(x)
         if self.training:
-            by_visible = self.loss_normalizer == "visible"
-            normalizer = None if by_visible else self.loss_normalizer * len(instances)
+            normalizer = None  # the visible keypoints
+            if not isinstance(self.loss_normalizer, str):
+                normalizer = self.loss_normalizer * len(instances)
             loss = keypoint_rcnn_loss(logits, instances, normalizer)
             return {"loss_keypoint": loss * self.loss_weight}
         keypoint_rcnn_inference(logits, instances)
@@ -154,7 +155,7 @@ class BaseKeypointRCNNHead(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define layers(x)")
 
 
-class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
+class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions with ReLU, a transposed convolution, and bilinear upsampling.
 
     Args:
@@ -174,7 +175,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_keypoints=num_keypoints, **kwargs)
-        channels = input_shape.channels
+        channels = input_shape.channels or 1
         for k, dim in enumerate(conv_dims, start=1):
             self.add_module(f"conv_fcn{k}", Conv2d(channels, dim, kernel_size=3, padding=1))
             self.add_module(f"conv_fcn_relu{k}", nn.ReLU())

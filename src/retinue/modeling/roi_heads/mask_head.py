@@ -138,7 +138,7 @@ class BaseMaskRCNNHead(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define layers(x)")
 
 
-class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
+class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions, one transposed convolution that doubles the size, a 1x1 convolution.
 
     Args:
@@ -168,7 +168,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
                 "MaskRCNNConvUpsampleHead: conv_dims must name at least the channels of the"
                 " transposed convolution; got none"
             )
-        channels = input_shape.channels
+        channels = input_shape.channels or 1
         self.conv_norm_relus = []
         for k, dim in enumerate(conv_dims[:-1], start=1):
             conv = Conv2d(
@@ -190,7 +190,8 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
 
         c2_msra_fill(self.deconv)
         nn.init.normal_(self.predictor.weight, std=0.001)
-        nn.init.zeros_(self.predictor.bias)
+        if self.predictor.bias is not None:
+            nn.init.zeros_(self.predictor.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:

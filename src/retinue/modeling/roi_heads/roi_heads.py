@@ -68,6 +68,11 @@ class Res5ROIHeads(ROIHeads):
         **kwargs: arguments of :class:`ROIHeads`.
     """
 
+    pooler: Any
+    res5: Any
+    box_predictor: Any
+    mask_head: Any
+
     @configurable
     def __init__(
         self,
@@ -89,7 +94,9 @@ class Res5ROIHeads(ROIHeads):
             self.mask_head = mask_head
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(  # type: ignore[override]
+        cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
+    ) -> dict[str, Any]:
         args = super().from_config(cfg)
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         if cfg.MODEL.KEYPOINT_ON or len(in_features) != 1:
@@ -98,17 +105,14 @@ class Res5ROIHeads(ROIHeads):
                 f" MODEL.ROI_HEADS.IN_FEATURES; got {cfg.MODEL.KEYPOINT_ON} and {in_features};"
                 " StandardROIHeads takes keypoints and several feature maps"
             )
-        # Early projects define this one on the instance, without using it.
-        res5, channels = (
-            cls._build_res5_block(cfg)
-            if inspect.ismethod(cls._build_res5_block)
-            else cls._build_res5_block(cls, cfg)
-        )
+        build: Any = cls._build_res5_block
+        # Early projects define it on the instance, without using that.
+        res5, channels = build(cfg) if inspect.ismethod(build) else build(cls, cfg)
         args |= {
             "in_features": in_features,
             "pooler": make_pooler(cfg.MODEL.ROI_BOX_HEAD, input_shape, in_features),
             "res5": res5,
-            "box_predictor": FastRCNNOutputLayers(
+            "box_predictor": FastRCNNOutputLayers(  # type: ignore[call-arg]
                 cfg, ShapeSpec(channels=channels, height=1, width=1)
             ),
         }
@@ -210,6 +214,16 @@ class StandardROIHeads(ROIHeads):
         **kwargs: arguments of :class:`ROIHeads`.
     """
 
+    box_pooler: Any  # modules that may be replaced by anything callable
+    box_head: Any
+    box_predictor: Any
+    mask_in_features: Any
+    mask_pooler: Any
+    mask_head: Any
+    keypoint_in_features: Any
+    keypoint_pooler: Any
+    keypoint_head: Any
+
     @configurable
     def __init__(
         self,
@@ -245,7 +259,9 @@ class StandardROIHeads(ROIHeads):
             self.keypoint_in_features = keypoint_in_features
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(  # type: ignore[override]
+        cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
+    ) -> dict[str, Any]:
         args = super().from_config(cfg)
         args["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
         for build in (cls._init_box_head, cls._init_mask_head, cls._init_keypoint_head):
@@ -263,7 +279,9 @@ class StandardROIHeads(ROIHeads):
             "box_in_features": in_features,
             "box_pooler": make_pooler(head, input_shape, in_features),
             "box_head": box_head,
-            "box_predictor": FastRCNNOutputLayers(cfg, box_head.output_shape),
+            "box_predictor": FastRCNNOutputLayers(  # type: ignore[call-arg]
+                cfg, box_head.output_shape
+            ),
         }
 
     @classmethod

@@ -150,5 +150,7 @@ class RROIHeads(StandardROIHeads):
             "box_in_features": in_features,
             "box_pooler": make_pooler(head, input_shape, in_features),
             "box_head": box_head,
-            "box_predictor": RotatedFastRCNNOutputLayers(cfg, box_head.output_shape),
+            "box_predictor": RotatedFastRCNNOutputLayers(  # type: ignore[call-arg]
+                cfg, box_head.output_shape
+            ),
         }
