@@ -14,15 +14,15 @@ from retinue.data import (
     DatasetCatalog,
     DatasetFromList,
     MetadataCatalog,
+)
+from retinue.data.build import (
     build_batch_data_loader,
     build_detection_test_loader,
     build_detection_train_loader,
+    filter_images_with_few_keypoints,
     get_detection_dataset_dicts,
     load_proposals_into_dataset,
     print_instances_class_histogram,
-)
-from retinue.data.build import (
-    filter_images_with_few_keypoints,
     trivial_batch_collator,
     worker_init_reset_seed,
 )

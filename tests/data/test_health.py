@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from retinue.data import MetadataCatalog, report_dataset
+from retinue.data import DatasetCatalog, MetadataCatalog, report_dataset
 from retinue.data.datasets import register_coco_instances
 from retinue.data.health import compare_classes
 from retinue.structures import BoxMode
@@ -162,6 +162,14 @@ def test_number_of_classes():
     assert [p.code for p in few.fatal] == ["num_classes_few"]
     assert "the dataset has 2 (x, y), MODEL.N is 1" in few.fatal[0].message
     assert codes(few) == {"num_classes_few", "class_unused"}
+
+
+def test_dicts_of_a_registered_dataset(things):
+    records = DatasetCatalog.get(things)[:3]
+    report = report_dataset(records, name=things)
+    assert (report.name, report.num_images) == ("things", 3)
+    assert report.class_names == ["wedge", "disc"]
+    assert report_dataset(records).name == "without a name"
 
 
 def test_classes_without_names():

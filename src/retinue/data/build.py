@@ -444,7 +444,7 @@ def _train_loader_from_config(
     cfg: Any, mapper: Any = None, *, dataset: Any = None, sampler: Any = None
 ) -> dict[str, Any]:
     if dataset is None:
-        names = _expect_names(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
+        names = expect_dataset_names(cfg.DATASETS.TRAIN, "DATASETS.TRAIN")
         dataset = _train_dicts(cfg, names)
         _log_api_usage("dataset." + names[0])
     if mapper is None:
@@ -462,8 +462,12 @@ def _train_loader_from_config(
     }
 
 
-def _expect_names(names: Any, key: str) -> list[str]:
-    """Refuse the string that ``("name")`` is; a tuple of one has a comma."""
+def expect_dataset_names(names: Any, key: str) -> list[str]:
+    """Return the names that config key ``key`` holds, as a list.
+
+    Raises:
+        InputError: If it holds a string, which is what ``("name")`` without a comma is.
+    """
     if isinstance(names, str):
         raise InputError(f"{key} must be a tuple of names; got {names!r}; write ({names!r},)")
     return list(names)

@@ -94,21 +94,22 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         UnreadableImageError: (an ``OSError``) If it can't be decoded to its end.
     """
     try:
-        with PathManager.open(file_name, "rb") as file:
-            image = Image.open(file)
-            return convert_PIL_to_numpy(_apply_exif_orientation(image), format)
+        file = PathManager.open(file_name, "rb")
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"image {file_name} does not exist; check the image folder and the annotations'"
             " file_name, which are joined"
         ) from error
-    except (PermissionError, IsADirectoryError):
-        raise  # they name the file
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(
-            f"image {file_name} can't be read ({error}); replace the file or take it out of the"
-            " annotations, or set RETINUE.SKIP_UNREADABLE to go on without it"
-        ) from error
+    with file:
+        try:
+            image = Image.open(file)
+            image.load()
+        except Exception as error:  # each format's decoder has errors of its own
+            raise UnreadableImageError(
+                f"image {file_name} can't be read ({error}); replace the file or take it out of"
+                " the annotations, or set RETINUE.SKIP_UNREADABLE to go on without it"
+            ) from error
+    return convert_PIL_to_numpy(_apply_exif_orientation(image), format)
 
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:

@@ -134,6 +134,7 @@ class DataReport:
 def report_dataset(
     dataset: str | Sequence[dict[str, Any]],
     *,
+    name: str = "",
     class_names: Sequence[str] | None = None,
     num_classes: int | None = None,
     num_classes_key: str = "MODEL.ROI_HEADS.NUM_CLASSES",
@@ -147,6 +148,7 @@ def report_dataset(
 
     Args:
         dataset: a registered name, or dataset dicts.
+        name: of dicts: what to call them, and whose metadata holds for them.
         class_names: what the classes are called; of a registered dataset, its metadata knows.
         num_classes: what the model is configured for; not compared if None.
         num_classes_key: the key that says so.
@@ -161,16 +163,18 @@ def report_dataset(
     Returns:
         Counts and problems; nothing is raised for what is wrong with the data.
     """
-    name = dataset if isinstance(dataset, str) else "(a list)"
+    name = dataset if isinstance(dataset, str) else name
     records = DatasetCatalog.get(dataset) if isinstance(dataset, str) else dataset
-    meta = MetadataCatalog.get(dataset) if isinstance(dataset, str) else None
+    meta = MetadataCatalog.get(name) if name in MetadataCatalog else None
     if class_names is None:
         class_names = (meta.get("thing_classes") if meta else None) or []
     labels = {a["category_id"] for r in records for a in r.get("annotations", ())}
     if not class_names:
         known = [label for label in labels if isinstance(label, int) and label >= 0]
         class_names = [str(number) for number in range(max(known, default=-1) + 1)]
-    report = DataReport(name, list(class_names), keeps_empty_images=not filter_empty)
+    report = DataReport(
+        name or "without a name", list(class_names), keeps_empty_images=not filter_empty
+    )
     found = _Findings(report)
     _count(records, report, found)
     for record in records:
