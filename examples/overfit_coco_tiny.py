@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("output/overfit"))
     parser.add_argument("--resume", action="store_true", help="go on where a run stopped")
     parser.add_argument("overrides", nargs="*", help="config KEY VALUE pairs")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     args.output.mkdir(parents=True, exist_ok=True)
 
     subset = write_subset(args.folder, args.output)
