@@ -72,10 +72,11 @@ class FrozenBatchNorm2d(nn.Module):
         super().__init__()
         self.num_features = num_features
         self.eps = eps
-        self.register_buffer("weight", torch.ones(num_features))
-        self.register_buffer("bias", torch.zeros(num_features))
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_var", torch.ones(num_features) - eps)
+        ones, zeros = torch.ones(num_features), torch.zeros(num_features)
+        self.register_buffer("weight", ones)
+        self.register_buffer("bias", zeros)
+        self.register_buffer("running_mean", zeros.clone())
+        self.register_buffer("running_var", ones - eps)
         self.register_buffer("num_batches_tracked", None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -279,13 +280,13 @@ class LayerNorm(nn.Module):
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "BN": BatchNorm2d,
-    "SyncBN": nn.SyncBatchNorm,
     "FrozenBN": FrozenBatchNorm2d,
-    "GN": lambda channels: nn.GroupNorm(32, channels),
+    "SyncBN": nn.SyncBatchNorm,
     "nnSyncBN": nn.SyncBatchNorm,
     "naiveSyncBN": NaiveSyncBatchNorm,
     "naiveSyncBN_N": lambda channels: NaiveSyncBatchNorm(channels, stats_mode="N"),
     "LN": LayerNorm,
+    "GN": lambda channels: nn.GroupNorm(32, channels),
 }
 
 

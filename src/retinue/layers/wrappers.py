@@ -65,9 +65,7 @@ class Conv2d(nn.Conv2d):
                 "Conv2d: SyncBatchNorm has no statistics of an empty input in training;"
                 f" got shape {tuple(x.shape)}; use the norm 'naiveSyncBN_N', 'GN' or 'FrozenBN'"
             )
-        x = F.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        x = self._conv_forward(x, self.weight, self.bias)
         if self.norm is not None:
             x = self.norm(x)
         if self.activation is not None:
