@@ -133,9 +133,15 @@ def top_proposals(
     Raises:
         FloatingPointError: In training, if boxes or scores are not finite.
     """
-    rotated = boxes.shape[-1] == 5
+    is_finite = boxes.isfinite().all(dim=2) & scores.isfinite()  # (N, K)
+    if training and not is_finite.all():
+        raise FloatingPointError(
+            "RPN: boxes or scores are infinite or NaN, training has diverged;"
+            " lower SOLVER.BASE_LR or warm up longer"
+        )
+    rotated = boxes.shape[2] == 5
     box_type, nms = (RotatedBoxes, batched_nms_rotated) if rotated else (Boxes, batched_nms)
-    per_image = [box_type(x) for x in boxes]
+    per_image = [box_type(x) for x in boxes.where(is_finite[..., None], 0)]
     for boxes_of_image, size_hw in zip(per_image, image_sizes, strict=True):
         boxes_of_image.clip(size_hw)
     candidates = box_type.cat(per_image)  # N * K boxes, image by image
@@ -144,13 +150,8 @@ def top_proposals(
     # Boxes compete within their image and level.
     group = image * len(level) + level.repeat(len(boxes))
 
-    is_finite = candidates.tensor.isfinite().all(dim=1) & scores.isfinite()
-    if training and not is_finite.all():
-        raise FloatingPointError(
-            "RPN: boxes or scores are infinite or NaN, training has diverged;"
-            " lower SOLVER.BASE_LR or warm up longer"
-        )
-    usable = (is_finite & candidates.nonempty(threshold=min_box_size)).nonzero()[:, 0]
+    is_usable = is_finite.flatten() & candidates.nonempty(threshold=min_box_size)
+    usable = is_usable.nonzero()[:, 0]
     keep = nms(candidates.tensor[usable], scores[usable], group[usable], nms_thresh)
     keep = usable[keep]  # best first, all images mixed
 
