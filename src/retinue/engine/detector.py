@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from retinue.config import CfgNode
 
 __all__ = ["Detection", "Detector", "Names", "draw_instances"]
+
+
+_FONT_SIZE = 1.3  # pages and phones show pictures smaller than they are
 
 
 class Names(list):
@@ -66,7 +70,7 @@ def draw_instances(
 
     if scale is None:
         scale = max(1.0, round(384 / max(1, min(rgb.shape[:2]))))
-    visualizer = Visualizer(rgb, metadata, scale=scale)
+    visualizer = Visualizer(rgb, metadata, scale=scale, font_size_scale=_FONT_SIZE)
     classes = instances.pred_classes.tolist()
     has = instances.has
     return visualizer.overlay_instances(
@@ -80,6 +84,9 @@ def draw_instances(
 
 class Detector:
     """A model ready to use.
+
+    Predictions come from a private copy that is prepared for speed when first needed; after
+    changing the model's weights, make a new ``Detector``.
 
     Args:
         cfg: its config. Sizes, channel order and thresholds are taken from it.
@@ -118,6 +125,12 @@ class Detector:
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    @cached_property
+    def _prepared(self) -> nn.Module:
+        from retinue.modeling.optimize import optimize_for_inference
+
+        return optimize_for_inference(self.model)
 
     def predict(
         self,
@@ -177,7 +190,7 @@ class Detector:
         self, batch: list[tuple[NamedPicture, dict[str, Any]]], threshold: float | None
     ) -> Iterator[Detection]:
         with torch.inference_mode():
-            outputs = self.model([one for _, one in batch])
+            outputs = self._prepared([one for _, one in batch])
         for (picture, _), output in zip(batch, outputs, strict=True):
             found = output["instances"].to("cpu")
             if threshold is not None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from retinue.data.catalog import DatasetCatalog, MetadataCatalog
 from retinue.data.detection_utils import read_image
-from retinue.engine.detector import Detector, draw_instances
+from retinue.engine.detector import _FONT_SIZE, Detector, draw_instances
 from retinue.visualization.plots import Series, smooth
 from retinue.visualization.report import Chart, Confusion, Picture, Report, Tile, write_report
 
@@ -203,7 +203,7 @@ def _draw_annotations(rgb: np.ndarray, record: Mapping[str, Any], metadata: Any)
     with_masks = bool(annotations) and all("segmentation" in a for a in annotations)
     with_keypoints = bool(annotations) and all("keypoints" in a for a in annotations)
     points = [np.reshape(a["keypoints"], (-1, 3)) for a in annotations] if with_keypoints else None
-    visualizer = Visualizer(rgb, metadata, scale=scale)
+    visualizer = Visualizer(rgb, metadata, scale=scale, font_size_scale=_FONT_SIZE)
     return visualizer.overlay_instances(
         boxes=np.reshape(np.asarray(boxes, dtype=np.float64), (-1, 4)),
         masks=[a["segmentation"] for a in annotations] if with_masks else None,
