@@ -27,7 +27,7 @@ from retinue.data.build import (
     worker_init_reset_seed,
 )
 from retinue.data.datasets import register_coco_instances
-from retinue.data.resume import StreamStart, stream_start
+from retinue.data.resume import StreamStart, stream_start, streams_enter_at
 from retinue.data.samplers import InferenceSampler, RepeatFactorTrainingSampler, TrainingSampler
 from retinue.structures import BoxMode
 from retinue.utils import comm
@@ -170,6 +170,16 @@ def test_a_loader_goes_on_where_another_stopped(grouped, iteration):
     whole = shown(train_loader(aspect_ratio_grouping=grouped), 25)
     later = train_loader(aspect_ratio_grouping=grouped, first_sample=4 * iteration)
     assert shown(later, 25 - iteration) == whole[iteration:]
+
+
+def test_a_trainer_says_where_loaders_start():
+    whole = shown(train_loader(), 6)
+    with streams_enter_at(8):
+        later = train_loader()
+        told = train_loader(first_sample=12)
+    assert shown(later, 4) == whole[2:]
+    assert shown(told, 3) == whole[3:]
+    assert shown(train_loader(), 1) == whole[:1]
 
 
 @pytest.mark.slow
