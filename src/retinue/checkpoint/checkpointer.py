@@ -131,6 +131,7 @@ class Checkpointer:
         self.logger.info("Saving checkpoint to %s", path)
         content = {"model": self.model.state_dict()}
         content.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
+        self.path_manager.mkdirs(self.save_dir)
         with self._writer(path, "wb") as file:
             torch.save(content | kwargs, file)
         return path

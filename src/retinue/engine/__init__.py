@@ -1,19 +1,20 @@
 """The training loop, its hooks, and the defaults that put everything together."""
 
+# Not looked up when asked for, like the others: the module of the same name would be found instead.
+from retinue.engine.launch import DEFAULT_TIMEOUT, launch
 from retinue.utils.lazy import lazy_exports
 
 _DEFAULTS = "retinue.engine.defaults"
 _HOOKS = "retinue.engine.hooks"
 _LOOP = "retinue.engine.train_loop"
 
-__getattr__, __dir__, __all__ = lazy_exports(
+__getattr__, __dir__, _lazy = lazy_exports(
     __name__,
     {
         "AMPTrainer": _LOOP,
         "AutogradProfiler": _HOOKS,
         "BestCheckpointer": _HOOKS,
         "CallbackHook": _HOOKS,
-        "DEFAULT_TIMEOUT": "retinue.engine.launch",
         "DefaultPredictor": "retinue.engine.predictor",
         "DefaultTrainer": _DEFAULTS,
         "EarlyStopping": _HOOKS,
@@ -35,6 +36,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "default_argument_parser": "retinue.engine.setup",
         "default_setup": "retinue.engine.setup",
         "default_writers": _DEFAULTS,
-        "launch": "retinue.engine.launch",
     },
 )
+
+__all__ = ["DEFAULT_TIMEOUT", "launch"]
+__all__ += _lazy

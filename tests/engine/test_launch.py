@@ -1,0 +1,57 @@
+"""Starting processes; what they do together is in ``tests/long/two_processes.py``."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retinue.engine import DEFAULT_TIMEOUT, launch
+
+SCRIPT = Path(__file__).parents[1] / "long" / "two_processes.py"
+CHECKS = ["gradients", "accumulation", "not_finite", "checkpoint", "hooks", "interrupt"]
+
+
+def run(command, **environment):
+    return subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )
+
+
+def test_one_process_is_this_one():
+    assert launch(lambda a, b: a + b, 1, args=(1, 2)) == 3
+    assert DEFAULT_TIMEOUT.total_seconds() == 1800
+
+
+def test_several_machines_need_an_address():
+    with pytest.raises(ValueError, match="2 machines need a dist_url that all of them reach"):
+        launch(print, 1, num_machines=2, dist_url="auto")
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    result = run([str(SCRIPT), str(tmp_path), *CHECKS])
+    assert result.returncode == 0, result.stderr
+    done = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert done == [{"check": name, "ranks": [0, 1]} for name in CHECKS]
+
+
+@pytest.mark.slow
+def test_a_failing_process_ends_the_job(tmp_path):
+    result = run([str(SCRIPT), str(tmp_path), "failure"])
+    assert result.returncode != 0
+    assert "rank 1 gives up" in result.stderr
+
+
+@pytest.mark.long
+def test_torchrun(tmp_path):
+    options = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result = run([*options, str(SCRIPT), str(tmp_path), "accumulation"])
+    assert result.returncode == 0, result.stderr
+    assert '{"check": "accumulation", "ranks": [0, 1]}' in result.stdout

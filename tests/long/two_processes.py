@@ -1,0 +1,167 @@
+"""Train in two processes on the CPU; run by ``tests/engine/test_launch.py``.
+
+Each check is a function of a folder; what it returns or prints is compared by the test.
+"""
+
+import datetime
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from retinue.checkpoint import DetectionCheckpointer
+from retinue.checkpoint.checkpointer import DamagedFileError
+from retinue.engine import SimpleTrainer, create_ddp_model, hooks, launch
+from retinue.engine.non_finite import NonFiniteLossError
+from retinue.engine.train_loop import HookBase
+from retinue.engine.validation_loss import validation_losses
+from retinue.utils import comm
+
+
+class Mean(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, batch):
+        return {"loss": self.layer(batch).square().mean(), "loss_rank": batch.mean()}
+
+
+def batches(rank=None):
+    generator = torch.Generator().manual_seed(1)
+    whole = [torch.randn(4, 3, generator=generator) for _ in range(6)]
+    return whole if rank is None else [batch[2 * rank : 2 * rank + 2] for batch in whole]
+
+
+def train(model, data, *more, accumulate=1):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = SimpleTrainer(model, data, optimizer, accumulate=accumulate)
+    trainer.register_hooks(more)
+    trainer.train(0, 6 // accumulate)
+    return trainer
+
+
+def check_gradients(folder):
+    """Two processes with half of each batch learn what one learns with all of it."""
+    expected = Mean()
+    if comm.is_main_process():
+        weight = expected.layer.weight
+        for batch in batches():
+            expected(batch)["loss"].backward()
+            with torch.no_grad():
+                for p in expected.parameters():
+                    p -= 0.1 * p.grad
+                    p.grad = None
+    model = create_ddp_model(Mean(), broadcast_buffers=False)
+    trainer = train(model, batches(comm.get_rank()))
+    if comm.is_main_process():
+        torch.testing.assert_close(model.module.layer.weight, weight)
+        reported = trainer.storage.history("loss_rank").values()
+        want = [(batch.mean().item(), i) for i, batch in enumerate(batches())]
+        torch.testing.assert_close(torch.tensor(reported), torch.tensor(want))
+        assert "data_time" in trainer.storage.histories()
+    else:
+        assert set(trainer.storage.histories()) == {"rank_data_time"}
+
+
+def check_accumulation(folder):
+    """Gradients are exchanged once an iteration and come out equal in both."""
+    model = create_ddp_model(Mean())
+    train(model, batches(comm.get_rank()), accumulate=2)
+    weights = comm.all_gather(model.module.layer.weight.detach())
+    assert torch.equal(weights[0], weights[1])
+
+
+def check_not_finite(folder):
+    """Both stop in the same iteration; the one with the bad loss names it."""
+    data = batches(comm.get_rank())
+    if comm.get_rank() == 1:
+        data[2] = data[2] / 0
+    model = create_ddp_model(Mean())
+    try:
+        train(model, data)
+    except NonFiniteLossError as error:
+        texts = comm.all_gather(str(error))
+        assert "iteration 2: the loss of another process" in texts[0], texts
+        assert "iteration 2: the loss is not finite" in texts[1], texts
+        return
+    raise AssertionError("no error")
+
+
+def check_checkpoint(folder):
+    """A file that the main process alone can read reaches the other one, and so do errors."""
+    rank = comm.get_rank()
+    model = Mean()
+    model.layer.weight.data.fill_(rank)
+    own = folder / f"rank{rank}"
+    DetectionCheckpointer(model, str(folder / "rank0")).save("model_final", iteration=4)
+    comm.synchronize()
+    other = Mean()
+    rest = DetectionCheckpointer(other).load(str(own / "model_final.pth"))
+    assert rest == {"iteration": 4}
+    assert (other.layer.weight == 0).all()
+    if rank == 0:
+        (own / "model_final.pth").write_bytes(b"PK")
+    comm.synchronize()
+    try:
+        DetectionCheckpointer(other).load(str(own / "model_final.pth"))
+    except DamagedFileError:
+        return
+    raise AssertionError("no error")
+
+
+def check_hooks(folder):
+    """The main process's metrics stop both; losses on other images are means over both."""
+    values = iter([3.0, 2.0, 1.0])
+    evaluate = (lambda: {"AP": next(values)}) if comm.is_main_process() else (lambda: None)
+    trainer = train(
+        create_ddp_model(Mean()),
+        batches(comm.get_rank()),
+        hooks.EvalHook(1, evaluate),
+        hooks.EarlyStopping(1, "AP", patience=2),
+    )
+    assert trainer.iter == 3
+    share = batches()[comm.get_rank() :: 2][: 1 + comm.get_rank()]
+    got = validation_losses(Mean(), share)["loss_rank"]
+    shown = torch.stack([batches()[i] for i in (0, 1, 3)])
+    assert abs(got - shown.mean().item()) < 1e-6, got
+
+
+def check_interrupt(folder):
+    """Ctrl-C in one process is a request to both."""
+    from retinue.engine.interrupt import Interrupt
+
+    interrupt = Interrupt()
+    assert not interrupt.is_requested()
+    interrupt._is_requested = comm.get_rank() == 1
+    assert interrupt.is_requested()
+
+
+def check_failure(folder):
+    """One fails, and the other is not waited for."""
+
+    class Fail(HookBase):
+        def after_step(self):
+            if comm.get_rank() == 1:
+                raise RuntimeError("rank 1 gives up")
+
+    train(create_ddp_model(Mean()), batches(comm.get_rank()), Fail())
+
+
+def main(names, folder):
+    assert comm.get_world_size() == 2
+    assert comm.get_local_size() == 2
+    for name in names:
+        globals()[f"check_{name}"](Path(folder))
+        ranks = comm.all_gather(comm.get_rank())
+        if comm.is_main_process():
+            print(json.dumps({"check": name, "ranks": ranks}), flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    timeout = datetime.timedelta(seconds=60)
+    launch(main, 2, dist_url="auto", args=(sys.argv[2:], sys.argv[1]), timeout=timeout)
