@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from retinue.config import get_cfg
 from retinue.data.catalog import DatasetCatalog, Metadata
@@ -91,11 +92,23 @@ def test_wrong_models_are_named(tmp_path):
         find_model("yolo")
     with pytest.raises(ValueError, match=r"checkpoint '/no/x\.pth' does not exist"):
         find_model("/no/x.pth")
-    (tmp_path / "x.pth").touch()
+    torch.save({"model": {}}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"has no config\.yaml beside it"):
         find_model(tmp_path / "x.pth")
     with pytest.raises(ValueError, match="lazy configs are Python"):
         find_model("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py")
+
+
+def test_a_lone_checkpoint_knows_its_model(tmp_path):
+    cfg = get_cfg()
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    record = {"config": cfg.dump(), "classes": ["cat", "dog"]}
+    torch.save({"model": {}, "run": record}, tmp_path / "lone.pth")
+
+    source = find_model(tmp_path / "lone.pth")
+    assert source.class_names == ["cat", "dog"]
+    assert source.cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
+    assert source.cfg.MODEL.WEIGHTS.endswith("lone.pth")
 
 
 def test_class_names_go_there_and_back(tmp_path):

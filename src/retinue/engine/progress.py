@@ -67,7 +67,8 @@ class ProgressBar(EventWriter):
             for name, series in storage.histories().items()
             if "loss" in name and "/" not in name
         ]
-        self._progress.update(self._task, completed=storage.iter + 1, losses="  ".join(losses))
+        done = min(storage.iter + 1, self._max_iter)
+        self._progress.update(self._task, completed=done, losses="  ".join(losses))
 
     def close(self) -> None:
         """Take the bar down."""

@@ -28,6 +28,8 @@ __all__ = ["Analysis", "analyse_coco", "compare_pictures", "training_charts", "w
 
 _MIN_SCORE = 0.5  # of the predictions that are drawn and counted
 _IOU = 0.5
+_SURE = 0.9  # score of a prediction that makes one doubt the annotation
+_MAX_SUSPECTS = 8
 _MAX_CURVES = 8  # classes that a chart can still tell apart
 _ERRORS = {
     "Cls": ("wrong class", "the box fits an object of another class"),
@@ -47,13 +49,13 @@ class Analysis:
         curves: precision over recall.
         confusion: classes found as classes.
         errors: kind, AP lost, how often, meaning.
-        by_image: image id -> counts ``tp``, ``fp``, ``fn``.
+        suspects: file of an image, and why its annotations are worth a second look.
     """
 
     curves: list[Chart] = field(default_factory=list)
     confusion: Confusion | None = None
     errors: list[tuple[str, float, int, str]] = field(default_factory=list)
-    by_image: dict[int, dict[str, Any]] = field(default_factory=dict)
+    suspects: list[tuple[str, str]] = field(default_factory=list)
 
 
 def _read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -126,7 +128,7 @@ def analyse_coco(
             run.accumulate()
             found.curves.append(_curves(run, task, truth))
             if task == "bbox":
-                _count_errors(run, found)
+                _count_errors(run, found, truth)
     return found
 
 
@@ -148,7 +150,7 @@ def _curves(run: Any, task: str, truth: Any) -> Chart:
     return Chart(f"{title}, {kind} 0.5", series, "recall", "precision", (0, 1), (0, 1))
 
 
-def _count_errors(run: Any, found: Analysis) -> None:
+def _count_errors(run: Any, found: Analysis, truth: Any) -> None:
     table = run.confusion_matrix(iou_thr=_IOU, min_score=_MIN_SCORE)
     caption = f"IoU {_IOU}, score at least {_MIN_SCORE}."
     found.confusion = Confusion(np.asarray(table["matrix"]), table["cat_names"], caption)
@@ -157,7 +159,17 @@ def _count_errors(run: Any, found: Analysis) -> None:
         (name, 100 * tide["delta_ap"][kind], tide["counts"][kind], meaning)
         for kind, (name, meaning) in _ERRORS.items()
     ]
-    found.by_image = run.image_diagnostics(iou_thr=_IOU, score_thr=_MIN_SCORE)["img_summary"]
+    doubts = run.image_diagnostics(iou_thr=_IOU, score_thr=_SURE)["label_errors"]
+    found.suspects = [_suspicion(doubt, truth) for doubt in doubts[:_MAX_SUSPECTS]]
+
+
+def _suspicion(doubt: dict[str, Any], truth: Any) -> tuple[str, str]:
+    """Say why the annotation that a sure prediction contradicts may be wrong."""
+    name = truth.loadImgs([doubt["image_id"]])[0]["file_name"]
+    seen = f"{doubt['dt_category']} {doubt['dt_score']:.0%}"
+    if doubt.get("gt_category"):
+        return name, f"annotated as {doubt['gt_category']}, predicted as {seen}"
+    return name, f"{seen} predicted, nothing annotated there"
 
 
 def compare_pictures(
@@ -259,6 +271,7 @@ def write_run_report(
         for task, name in _HEADLINES.items()
         if task in tables
     ]
+    suspects = {"Annotations worth a second look": analysis.suspects} if analysis.suspects else {}
     page = Report(
         title=title,
         subtitle=subtitle,
@@ -269,7 +282,7 @@ def write_run_report(
         curves=analysis.curves,
         confusion=analysis.confusion,
         errors=analysis.errors,
-        facts=facts,
+        facts={**facts, **suspects},
         notes=notes,
         config=detector.cfg.dump(),
     )

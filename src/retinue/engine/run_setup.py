@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from retinue.config import CfgNode, get_cfg
+from retinue.config.safe_yaml import load_yaml
 from retinue.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
 from retinue.data.health import DataReport
 from retinue.utils.errors import InputError, unknown_name
@@ -137,12 +138,28 @@ def _from_checkpoint(path: str) -> ModelSource:
     if "://" not in path and not os.path.isfile(path):
         raise InputError(f"checkpoint {path!r} does not exist")
     config = Path(path).parent / "config.yaml"
-    if not config.is_file():
+    if config.is_file():
+        return _from_files(config, Path(path), path)
+    record = _run_record(path)
+    if "config" not in record:
         raise InputError(
             f"checkpoint {path!r} has no config.yaml beside it, so its model is unknown; give the"
             " model's name or config, and this file as its weights"
         )
-    return _from_files(config, Path(path), path)
+    cfg = get_cfg()
+    cfg.merge_from_other_cfg(CfgNode(load_yaml(record["config"])))
+    cfg.MODEL.WEIGHTS = path
+    return ModelSource(cfg, path, metadata={"thing_classes": list(record["classes"])})
+
+
+def _run_record(path: str) -> dict[str, Any]:
+    """Read what a checkpoint of ours says of the run that wrote it; empty for other files."""
+    from retinue.checkpoint.checkpointer import read_torch_file
+
+    if not path.endswith((".pth", ".pt")):
+        return {}
+    content = read_torch_file(path)
+    return dict(content.get("run", {})) if isinstance(content, dict) else {}
 
 
 def _from_files(config: Path, weights: Path, name: str) -> ModelSource:
