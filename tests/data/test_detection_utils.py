@@ -211,7 +211,7 @@ def test_any_mask_in_any_format():
 def test_wrong_instances():
     with pytest.raises(ValueError, match=r"1 of 2 annotations have no segmentation .* number 1"):
         utils.annotations_to_instances([annotation(segmentation=[TRIANGLE]), annotation()], (9, 9))
-    with pytest.raises(InputError, match="unknown mask format 'bitmap'; did you mean 'bitmask'"):
+    with pytest.raises(InputError, match="'bitmap'; did you mean 'bitmask'"):
         utils.annotations_to_instances([annotation(segmentation=[TRIANGLE])], (9, 9), "bitmap")
     for mask_format in ("polygon", "bitmask"):
         with pytest.raises(ValueError, match="of type int is not understood"):

@@ -20,10 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from retinue.data import transforms as T
 from retinue.data.catalog import MetadataCatalog
+from retinue.data.images import (  # noqa: F401 - detectron2 has them here
+    _EXIF_ORIENT,
+    _M_RGB2YUV,
+    _M_YUV2RGB,
+    UnreadableImageError,
+    _apply_exif_orientation,
+    convert_image_to_rgb,
+    convert_PIL_to_numpy,
+    read_image,
+)
 from retinue.data.transforms.clip import mask_to_polygons
 from retinue.structures import (
     BitMasks,
@@ -36,7 +45,6 @@ from retinue.structures import (
     polygons_to_bitmask,
 )
 from retinue.utils.errors import InputError, unknown_name
-from retinue.utils.file_io import PathManager
 
 __all__ = [
     "SizeMismatchError",
@@ -54,105 +62,9 @@ __all__ = [
     "transform_proposals",
 ]
 
-# ITU-R BT.601, https://en.wikipedia.org/wiki/YUV#SDTV_with_BT.601
-_M_RGB2YUV = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
-_M_YUV2RGB = [[1.0, 0.0, 1.13983], [1.0, -0.39465, -0.58060], [1.0, 2.03211, 0.0]]
-
-_EXIF_ORIENT = 274  # the tag's number, https://exiv2.org/tags.html
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 
 class SizeMismatchError(ValueError):
     """An image has another size than its annotations say."""
-
-
-class UnreadableImageError(OSError):
-    """An image file is there, but it is damaged, cut off, or no image."""
-
-
-def read_image(file_name: str, format: str | None = None) -> np.ndarray:
-    """Read an image file, upright if it says by EXIF how it was held.
-
-    Args:
-        file_name: a path or anything ``PathManager`` opens.
-        format: a mode of Pillow, such as ``"RGB"`` or ``"L"``, ``"BGR"`` or ``"YUV-BT.601"``; the
-            file's own if None.
-
-    Returns:
-        ``(H, W, C)`` uint8; floats, with Y in [0, 1], for YUV.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        UnreadableImageError: (an ``OSError``) If it can't be decoded to its end.
-    """
-    try:
-        file = PathManager.open(file_name, "rb")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"image {file_name} does not exist; check the image folder and the annotations'"
-            " file_name, which are joined"
-        ) from error
-    with file:
-        try:
-            image = Image.open(file)
-            image.load()
-        except Exception as error:  # each format's decoder has errors of its own
-            raise UnreadableImageError(
-                f"image {file_name} can't be read ({error}); replace the file or take it out of"
-                " the annotations, or set RETINUE.SKIP_UNREADABLE to go on without it"
-            ) from error
-    return convert_PIL_to_numpy(_apply_exif_orientation(image), format)
-
-
-def _apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """Turn an image upright by its EXIF tag; broken EXIF data is passed over."""
-    try:
-        method = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENT, 1))
-    except Exception:  # whatever the parser stumbles over, the pixels may be fine
-        return image
-    return image if method is None else image.transpose(method)
-
-
-def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
-    """Convert a Pillow image to an array in a format of ``read_image``."""
-    if format is None:
-        return np.asarray(image)
-    mode = "RGB" if format in ("BGR", "YUV-BT.601") else format
-    array = np.asarray(image if image.mode == mode else image.convert(mode))
-    if format == "L":
-        return array[:, :, None]
-    if format == "BGR":
-        return array[:, :, ::-1]
-    if format == "YUV-BT.601":
-        yuv: np.ndarray = np.dot(array / 255.0, np.array(_M_RGB2YUV).T)
-        return yuv
-    return array
-
-
-def convert_image_to_rgb(image: np.ndarray | torch.Tensor, format: str) -> np.ndarray:
-    """Convert an ``(H, W, C)`` image in a format of ``read_image`` to RGB in [0, 255]."""
-    array = image.cpu().numpy() if isinstance(image, torch.Tensor) else image
-    if format == "BGR":
-        return array[:, :, [2, 1, 0]]
-    if format == "YUV-BT.601":
-        rgb: np.ndarray = np.dot(array, np.array(_M_YUV2RGB).T) * 255.0
-        return rgb
-    array = array.astype(np.uint8)
-    if format == "RGB":
-        return array
-    if format == "L":
-        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    height, width = array.shape[:2]
-    raw = Image.frombytes(format, (width, height), np.ascontiguousarray(array).tobytes())
-    return np.asarray(raw.convert("RGB"))
 
 
 def check_image_size(dataset_dict: dict[str, Any], image: np.ndarray) -> None:
@@ -395,9 +307,8 @@ def _masks(
     if mask_format == "polygon":
         return PolygonMasks([_as_polygons(segmentation) for segmentation in segmentations])
     if mask_format != "bitmask":
-        names = ["polygon", "bitmask"]
-        hint = "set INPUT.MASK_FORMAT to one of them"
-        raise InputError(str(unknown_name("mask format", mask_format, names, hint)))
+        known = ("polygon", "bitmask")
+        raise InputError(str(unknown_name("mask format (INPUT.MASK_FORMAT)", mask_format, known)))
     bitmaps = [_as_bitmap(segmentation, image_size) for segmentation in segmentations]
     return BitMasks(torch.from_numpy(np.stack(bitmaps)))
 
@@ -578,10 +489,9 @@ def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation]:
     resize = T.ResizeShortestEdge(
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
     )
-    flip = cfg.INPUT.RANDOM_FLIP
-    if flip not in ("none", "horizontal", "vertical"):
-        names = ["none", "horizontal", "vertical"]
-        raise InputError(str(unknown_name("value of INPUT.RANDOM_FLIP", flip, names)))
+    flip, known = cfg.INPUT.RANDOM_FLIP, ("none", "horizontal", "vertical")
+    if flip not in known:
+        raise InputError(str(unknown_name("value of INPUT.RANDOM_FLIP", flip, known)))
     if flip == "none":
         return [resize]
     flipping = T.RandomFlip(horizontal=flip == "horizontal", vertical=flip == "vertical")

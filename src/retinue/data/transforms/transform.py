@@ -1,4 +1,4 @@
-"""The transforms there are: flips, crops, padding, resizing, rotation, colour.
+"""The transforms there are: flips, crops, padding, resizing, rotation; ``color`` has the others.
 
 Constructor arguments in pixels come as width and height where x comes first (``x0, y0, w, h``)
 and as height and width where a size stands alone (``h, w``); their names say which.
@@ -7,7 +7,6 @@ See ``base`` for what images, points and boxes look like.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ from PIL import Image
 
 from retinue.data.transforms.base import NoOpTransform, Transform, TransformList
 from retinue.data.transforms.clip import clip_polygon
+from retinue.data.transforms.color import BlendTransform, ColorTransform, PILColorTransform
+from retinue.data.transforms.planes import as_tensor, from_planes, to_planes, warp
 from retinue.utils.errors import InputError
 
 __all__ = [
@@ -240,7 +241,7 @@ class ResizeTransform(Transform):
             Image.Resampling.BICUBIC: "bicubic",
         }
         mode = modes[Image.Resampling(interp)]
-        planes = _as_tensor(img).reshape(self.h, self.w, -1)
+        planes = as_tensor(img).reshape(self.h, self.w, -1)
         resized = F.interpolate(
             planes.permute(2, 0, 1)[None],
             (self.new_h, self.new_w),
@@ -275,12 +276,12 @@ class ScaleTransform(Transform):
         _expect_size(self, img)
         mode = interp or self.interp
         planes = F.interpolate(
-            _to_planes(img),
+            to_planes(img),
             size=(self.new_h, self.new_w),
             mode=mode,
             align_corners=False if mode in ("linear", "bilinear", "bicubic") else None,
         )
-        return _from_planes(planes, img)
+        return from_planes(planes, img)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         coords[:, 0] = coords[:, 0] * (self.new_w / self.w)
@@ -308,13 +309,13 @@ class GridSampleTransform(Transform):
 
     def apply_image(self, img: np.ndarray, interp: str | None = None) -> np.ndarray:
         planes = F.grid_sample(
-            _to_planes(img),
+            to_planes(img),
             torch.from_numpy(self.grid),
             mode=interp or self.interp,
             padding_mode="border",
             align_corners=False,
         )
-        return _from_planes(planes, img)
+        return from_planes(planes, img)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         raise NotImplementedError("GridSampleTransform: a grid says nothing of where points go")
@@ -410,7 +411,7 @@ class RotationTransform(Transform):
             return img
         _expect_size(self, img)
         interp = self.interp if interp is None else interp
-        return _warp(img, self.rm_image, (self.bound_h, self.bound_w), nearest=interp == 0)
+        return warp(img, self.rm_image, (self.bound_h, self.bound_w), nearest=interp == 0)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         coords = np.asarray(coords, dtype=float)
@@ -441,71 +442,6 @@ class RotationTransform(Transform):
         return TransformList([back, CropTransform(left, top, self.w, self.h)])
 
 
-class BlendTransform(Transform):
-    """Change colours to ``src_weight * src_image + dst_weight * img``.
-
-    Args:
-        src_image: a number, or an array that broadcasts against the image.
-        src_weight: weight of ``src_image``.
-        dst_weight: weight of the image.
-    """
-
-    def __init__(self, src_image: np.ndarray | float, src_weight: float, dst_weight: float) -> None:
-        super().__init__()
-        self._set_attributes(locals())
-
-    def apply_image(self, img: np.ndarray, interp: str | None = None) -> np.ndarray:
-        floats = img.astype(np.float32) if img.dtype == np.uint8 else img
-        mixed: np.ndarray = self.src_weight * self.src_image + self.dst_weight * floats
-        return np.clip(mixed, 0, 255).astype(np.uint8) if img.dtype == np.uint8 else mixed
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-    def inverse(self) -> Transform:
-        return NoOpTransform()
-
-
-class ColorTransform(Transform):
-    """Change colours by a function from image array to image array; geometry stays.
-
-    Raises:
-        ValueError: If ``op`` can't be called.
-    """
-
-    op: Callable[[Any], np.ndarray]
-
-    def __init__(self, op: Callable[[Any], Any]) -> None:
-        if not callable(op):
-            raise ValueError(
-                f"{type(self).__name__}: op must be a function of an image; got {op!r}"
-            )
-        super().__init__()
-        self.op = op
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return self.op(img)
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-    def inverse(self) -> Transform:
-        return NoOpTransform()
-
-
-class PILColorTransform(ColorTransform):
-    """Change colours by a function from Pillow image to Pillow image."""
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return np.asarray(self.op(Image.fromarray(img)))
-
-
 def _expect_size(transform: Any, img: np.ndarray) -> None:
     got = (
         img.shape[1:3] if img.ndim == 4 and isinstance(transform, ScaleTransform) else img.shape[:2]
@@ -519,48 +455,3 @@ def _expect_size(transform: Any, img: np.ndarray) -> None:
 
 def _to_pil(img: np.ndarray) -> Image.Image:
     return Image.fromarray(img[:, :, 0] if img.ndim == 3 and img.shape[2] == 1 else img)
-
-
-def _as_tensor(img: np.ndarray) -> torch.Tensor:
-    """Share memory where PyTorch can: not with reversed views, nor with Pillow's own pixels."""
-    return torch.from_numpy(np.require(img, requirements=["C", "W"]))
-
-
-def _to_planes(img: np.ndarray) -> torch.Tensor:
-    """Turn an image into float ``(N, C, H, W)``."""
-    planes = _as_tensor(img)
-    planes = planes if planes.is_floating_point() else planes.float()
-    if img.ndim == 2:
-        return planes[None, None]
-    return planes[None].permute(0, 3, 1, 2) if img.ndim == 3 else planes.permute(0, 3, 1, 2)
-
-
-def _from_planes(planes: torch.Tensor, like: np.ndarray) -> np.ndarray:
-    """Undo ``_to_planes``, giving the layout of ``like`` and, for uint8, its type."""
-    planes = planes.round().byte() if like.dtype == np.uint8 else planes
-    if like.ndim == 2:
-        return planes[0, 0].numpy()
-    image = planes.permute(0, 2, 3, 1)
-    return (image[0] if like.ndim == 3 else image).numpy()
-
-
-def _warp(
-    img: np.ndarray, matrix: np.ndarray, size_hw: tuple[int, int], *, nearest: bool
-) -> np.ndarray:
-    """Move each pixel by ``matrix``, ``(2, 3)`` on pixel indices x, y; zeros come in from outside.
-
-    Interpolates as OpenCV's ``warpAffine``, without its rounding of positions to 1/32 pixel.
-    """
-    inverse = np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2]
-    rows, columns = np.indices(size_hw)
-    index_xy = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ inverse.T  # (H, W, 2)
-    # grid_sample counts from -1 to 1 over the image, whose first pixel's centre is at 1/2.
-    grid = (2 * index_xy + 1) / (img.shape[1], img.shape[0]) - 1
-    sampled = F.grid_sample(
-        _to_planes(img.astype(np.float64)),  # labels stay exact
-        torch.from_numpy(grid)[None],
-        mode="nearest" if nearest else "bilinear",
-        padding_mode="zeros",
-        align_corners=False,
-    )
-    return _from_planes(sampled, img).astype(img.dtype, copy=False)
