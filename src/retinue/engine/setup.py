@@ -100,13 +100,13 @@ def default_setup(cfg: Any, args: Any) -> None:
     config_file = getattr(args, "config_file", "")
     if config_file:
         with PathManager.open(config_file, "r") as file:
-            logger.info("%s:\n%s", config_file, _highlight(file.read(), config_file))
+            logger.info("%s:\n%s", config_file, file.read())
 
     if comm.is_main_process() and output_dir:
         path = os.path.join(output_dir, "config.yaml")
         if isinstance(cfg, CfgNode):
             text = cfg.dump()
-            logger.info("Running with this config:\n%s", _highlight(text, ".yaml"))
+            logger.info("Running with this config:\n%s", text)
             with atomic_write(path, "w") as file:
                 file.write(text)
         else:
