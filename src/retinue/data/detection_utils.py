@@ -24,7 +24,6 @@ import torch
 from retinue.data import transforms as T
 from retinue.data.catalog import MetadataCatalog
 from retinue.data.images import (  # noqa: F401 - detectron2 has them here
-    _EXIF_ORIENT,
     _M_RGB2YUV,
     _M_YUV2RGB,
     UnreadableImageError,
