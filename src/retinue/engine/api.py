@@ -200,7 +200,7 @@ def train(
     said += [] if val_sources else ["no held-out data (val): nothing will be evaluated"]
     for sentence in said:
         logger.info("%s", sentence)
-    run_setup.write_class_names(output, metadata)
+    run_setup.write_class_names(Path(output), metadata)
 
     start = time.perf_counter()
     results = launch(runs.run_training, num_gpus or 1, args=(cfg, sources, resume)) or {}

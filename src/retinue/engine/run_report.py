@@ -113,13 +113,14 @@ def analyse_coco(
     from hotcoco import COCO, COCOeval
 
     found = Analysis()
-    if isinstance(predictions, str):
-        predictions = json.loads(Path(predictions).read_text("utf-8"))
-    if not predictions:
+    rows: Any = predictions
+    if isinstance(rows, str):
+        rows = json.loads(Path(rows).read_text("utf-8"))
+    if not rows:
         return found
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(json_file)
-        results = truth.loadRes(list(predictions))
+        results = truth.loadRes(list(rows))
         for task in tasks:
             if task not in ("bbox", "segm", "keypoints"):
                 continue

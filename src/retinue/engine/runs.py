@@ -45,8 +45,11 @@ _EVALUATORS = {
     "pascal_voc": ("PascalVOCDetectionEvaluator",),
     "lvis": ("LVISEvaluator",),
 }
-_WITHOUT_FOLDER = ("CityscapesInstanceEvaluator", "CityscapesSemSegEvaluator")
-_WITHOUT_FOLDER += ("PascalVOCDetectionEvaluator",)
+_WITHOUT_FOLDER = {
+    "CityscapesInstanceEvaluator",
+    "CityscapesSemSegEvaluator",
+    "PascalVOCDetectionEvaluator",
+}
 
 
 class Trainer(DefaultTrainer):
