@@ -101,6 +101,11 @@ def test_a_misspelt_model_is_named(error):
         ModelCatalog.get("ImageNetPretrained/MSRA/R50")
 
 
+def test_the_path_manager_knows_the_catalog():
+    with pytest.raises(RuntimeError, match="unknown model in the catalog 'ImageNetPretrained/R-5"):
+        PathManager.get_local_path("catalog://ImageNetPretrained/R-50")
+
+
 def test_catalog_addresses_are_resolved(monkeypatch, tmp_path):
     file = tmp_path / "R-50.pkl"
     file.write_bytes(b"weights")

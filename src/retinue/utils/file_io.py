@@ -260,6 +260,17 @@ class Detectron2Handler(_DownloadedHandler):
         return PathManager.get_local_path(address, force=force, **kwargs)
 
 
+class _CatalogHandler(_DownloadedHandler):
+    """``catalog://``: older names of weights; the table of them is looked up when asked for."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return ["catalog://"]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        catalog = importlib.import_module("retinue.checkpoint.catalog")
+        return str(catalog.ModelCatalogHandler()._get_local_path(path, force, **kwargs))
+
+
 class FsspecHandler(PathHandler):
     """Any scheme that fsspec has a file system for."""
 
@@ -444,5 +455,5 @@ class PathManagerBase:
         return self._handler(src_path)._symlink(src_path, dst_path, **kwargs)
 
 
-PathManager = PathManagerBase([HTTPURLHandler(), Detectron2Handler()])
+PathManager = PathManagerBase([HTTPURLHandler(), Detectron2Handler(), _CatalogHandler()])
 """The path manager that the library uses; projects add their handlers to it."""
