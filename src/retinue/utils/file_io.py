@@ -12,6 +12,7 @@ Reading order: atomic_write; PathHandler (what a handler can do); the handlers; 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import tempfile
