@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from retinue.config import get_cfg
 from retinue.layers import ShapeSpec
@@ -106,6 +107,48 @@ def test_the_head_in_training_and_in_inference():
     found = [Instances((8, 8), pred_classes=torch.tensor([1, 4]))]
     assert head.eval()(x, found) is found
     assert found[0].pred_masks.shape == (2, 1, 4, 4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_only_the_mask_of_a_regions_class_is_drawn(training):
+    """Numbers and gradients are those of drawing all classes, which a hook asks for."""
+    torch.manual_seed(0)
+    head = MaskRCNNConvUpsampleHead(POOLED, num_classes=5, conv_dims=[6, 7]).train(training)
+    nn.init.normal_(head.predictor.weight)
+    nn.init.normal_(head.predictor.bias)
+    x = torch.randn(3, 4, 2, 2)
+    results, drawn = [], []
+    for is_heard in (False, True):
+        head.zero_grad()
+        if is_heard:
+            head.predictor.register_forward_hook(lambda _, args, output: drawn.append(output))
+        if training:
+            loss = head(x, [left_half([1, 4]), left_half([0])])["loss_mask"]
+            loss.backward()
+            results.append([loss, *(p.grad.clone() for p in head.parameters())])
+        else:
+            found = [Instances((8, 8), pred_classes=torch.tensor([1, 4, 0]))]
+            results.append([head(x, found)[0].pred_masks])
+
+    assert [d.shape for d in drawn] == [(3, 5, 4, 4)]
+    for fast, slow in zip(*results, strict=True):
+        assert torch.allclose(fast, slow, atol=1e-6)
+
+
+def test_a_subclass_with_layers_of_its_own_draws_by_them():
+    class Mirrored(MaskRCNNConvUpsampleHead):
+        def layers(self, x):
+            return super().layers(x).flip(3)
+
+    head = Mirrored(POOLED, num_classes=5, conv_dims=[7]).eval()
+    nn.init.normal_(head.predictor.weight)
+    x = torch.randn(1, 4, 2, 2)
+    found = [Instances((8, 8), pred_classes=torch.tensor([3]))]
+
+    masks = head(x, found)[0].pred_masks
+
+    want = MaskRCNNConvUpsampleHead.layers(head, x)[:, 3:4].flip(3).sigmoid()
+    assert masks.equal(want)
 
 
 @pytest.mark.parametrize(("agnostic", "channels"), [(False, 7), (True, 1)])

@@ -126,12 +126,16 @@ class BaseMaskRCNNHead(nn.Module):
             instances: per image, in the same order; proposals with ground truth in training,
                 detections otherwise.
         """
-        logits = self.layers(x)
+        logits = self.mask_logits(x, instances)
         if self.training:
             loss = mask_rcnn_loss(logits, instances, self.vis_period)
             return {"loss_mask": loss * self.loss_weight}
         mask_rcnn_inference(logits, instances)
         return instances
+
+    def mask_logits(self, x: Any, instances: list[Instances]) -> torch.Tensor:
+        """Map region features to ``(R, K, M, M)``, or ``(R, 1, M, M)`` of each region's class."""
+        return self.layers(x)
 
     def layers(self, x: Any) -> torch.Tensor:
         """Map region features to ``(R, K, M, M)`` logits."""
@@ -208,6 +212,35 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         for layer in self:
             x = layer(x)
         return x
+
+    def mask_logits(self, x: torch.Tensor, instances: list[Instances]) -> torch.Tensor:
+        """Draw the mask of each region's class alone, ``(R, 1, 2 S, 2 S)``.
+
+        A thousand classes then cost what one does. Who needs the masks of all classes calls
+        ``layers``; so does this where a subclass has its own, or a hook listens to the predictor.
+        """
+        *hidden, predictor = self
+        is_own = type(self).layers is MaskRCNNConvUpsampleHead.layers
+        if not instances or not is_own or not _is_pointwise(predictor):
+            return self.layers(x)
+        for layer in hidden:
+            x = layer(x)  # (R, C, M, M) in the end
+        labels = torch.cat([i.gt_classes if self.training else i.pred_classes for i in instances])
+        weight = predictor.weight.flatten(1)[labels.long(), None]  # (R, 1, C)
+        logits = torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:])
+        return logits + predictor.bias[labels.long(), None, None, None]
+
+
+def _is_pointwise(layer: nn.Module) -> bool:
+    """Say whether a layer is a 1x1 convolution to several channels alone, without hooks."""
+    return (
+        type(layer) is Conv2d
+        and (layer.kernel_size, layer.stride, layer.padding) == ((1, 1), (1, 1), (0, 0))
+        and (layer.groups, layer.norm, layer.activation) == (1, None, None)
+        and layer.bias is not None
+        and layer.out_channels > 1
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+    )
 
 
 def build_mask_head(cfg: CfgNode, input_shape: Any) -> nn.Module:
