@@ -221,7 +221,7 @@ class Boxes:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tensor})"
 
-    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> torch.Tensor:
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> torch.Tensor:
         """Return ``(N,)`` bool: the box lies in the image, but for a margin.
 
         Args:

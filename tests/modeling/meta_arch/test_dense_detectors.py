@@ -75,7 +75,7 @@ def test_inference_gives_boxes_in_the_asked_size(make, backbone, pixels, inputs)
     outputs = [o["instances"] for o in model(inputs)]
 
     assert [found.image_size for found in outputs] == [(64, 80), (24, 30)]
-    assert [len(found) for found in outputs] == [5, 5]
+    assert all(0 < len(found) <= 5 for found in outputs)
     assert outputs[0].scores.diff().le(0).all()
     assert sorted(outputs[0].get_fields()) == ["pred_boxes", "pred_classes", "scores"]
     assert model.device == torch.device("cpu")

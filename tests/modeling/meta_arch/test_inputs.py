@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from retinue.modeling.meta_arch.inputs import (
-    annotations,
+    collect,
     image_batch,
     label_maps,
     output_size,
@@ -61,11 +61,11 @@ def test_a_missing_image_is_a_missing_key(backbone):
         batch([{"image": torch.zeros(3, 4, 4)}, {"file_name": "a.png"}], backbone)
 
 
-def test_annotations_must_be_there_for_every_image():
+def test_collect_must_be_there_for_every_image():
     device = torch.device("cpu")
-    assert annotations([{"a": torch.ones(1)}], "a", device) == [1]
+    assert collect([{"a": torch.ones(1)}], "a", device) == [1]
     with pytest.raises(AssertionError, match=r"model input 1: 'a' is missing \(1 of 2 images"):
-        annotations([{"a": torch.ones(1)}, {"image": 0}], "a", device)
+        collect([{"a": torch.ones(1)}, {"image": 0}], "a", device)
 
 
 def test_label_maps_are_padded_with_what_is_ignored(backbone):

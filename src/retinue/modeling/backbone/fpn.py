@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ class FPN(Backbone):
         in_features: Sequence[str],
         out_channels: int,
         norm: str | Callable[[int], nn.Module] = "",
-        top_block: nn.Module | None = None,
+        top_block: Any = None,
         fuse_type: str = "sum",
         square_pad: int = 0,
     ) -> None:
@@ -72,7 +72,7 @@ class FPN(Backbone):
         shapes = _shapes_of(bottom_up, in_features)
         if fuse_type not in ("sum", "avg"):
             raise InputError(f"FPN: fuse_type must be 'sum' or 'avg'; got {fuse_type!r}")
-        strides = [shape.stride for shape in shapes]
+        strides: list[int] = [shape.stride for shape in shapes]
         _assert_strides_are_log2_contiguous(strides)
         self._levels = [stride.bit_length() - 1 for stride in strides]
         for level, shape in zip(self._levels, shapes, strict=True):
@@ -163,7 +163,7 @@ class FPN(Backbone):
         }
 
 
-def _shapes_of(bottom_up: Backbone, in_features: Sequence[str]) -> list[ShapeSpec]:
+def _shapes_of(bottom_up: Backbone, in_features: Sequence[str]) -> list[Any]:
     if not isinstance(bottom_up, Backbone):
         raise InputError(f"FPN: bottom_up must be a Backbone; got {type(bottom_up).__name__}")
     if not in_features:
@@ -229,7 +229,7 @@ def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 def build_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Build the ResNet of ``cfg.MODEL.RESNETS`` with a pyramid up to p7 (``cfg.MODEL.FPN``)."""
     bottom_up = build_resnet_backbone(cfg, input_shape)
-    shapes = bottom_up.output_shape()
+    shapes: dict[str, Any] = bottom_up.output_shape()
     if "res5" not in shapes:
         raise unknown_name("feature map for p6", "res5", shapes, "set MODEL.RESNETS.OUT_FEATURES")
     top_block = LastLevelP6P7(shapes["res5"].channels, cfg.MODEL.FPN.OUT_CHANNELS)

@@ -67,6 +67,15 @@ class MultiScaleAttention(nn.Module):
         input_size: (height, width) in tokens that the table of positions is made for; a square.
     """
 
+    pool_q: nn.Module
+    pool_k: nn.Module
+    pool_v: nn.Module
+    norm_q: nn.Module
+    norm_k: nn.Module
+    norm_v: nn.Module
+    rel_pos_h: nn.Parameter
+    rel_pos_w: nn.Parameter
+
     def __init__(
         self,
         dim: int,
@@ -95,7 +104,7 @@ class MultiScaleAttention(nn.Module):
                 head_dim,
                 pool_kernel,
                 stride=stride,
-                padding=[size // 2 for size in pool_kernel],
+                padding=(pool_kernel[0] // 2, pool_kernel[1] // 2),
                 groups=head_dim,
                 bias=False,
             )

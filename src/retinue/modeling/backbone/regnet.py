@@ -258,7 +258,9 @@ class _ResidualBlock(CNNBlockBase):
         self.af = activation_class()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        shortcut = x if self.proj is None else self.bn(self.proj(x))
+        shortcut = x
+        if self.proj is not None and self.bn is not None:
+            shortcut = self.bn(self.proj(x))
         return self.af(shortcut + self.f(x))
 
 
@@ -345,7 +347,7 @@ class AnyNet(Backbone):
                 "AnyNet: depths, widths, group_widths, strides and bottleneck_ratios need one value"
                 f" a stage; got {[len(values) for values in per_stage]} values"
             )
-        self.stem = stem_class(3, stem_width, norm, activation_class)
+        self.stem: CNNBlockBase = stem_class(3, stem_width, norm, activation_class)
         self._out_feature_channels = {"stem": self.stem.out_channels}
         self._out_feature_strides = {"stem": self.stem.stride}
         channels, stride = stem_width, self.stem.stride
@@ -397,6 +399,7 @@ class AnyNet(Backbone):
         if freeze_at >= 1:
             self.stem.freeze()
         for stage, _ in self.stages_and_names[: max(freeze_at - 1, 0)]:
+            block: Any
             for block in stage.children():
                 block.freeze()
         return self

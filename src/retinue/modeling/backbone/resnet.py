@@ -220,8 +220,8 @@ class DeformBottleneckBlock(CNNBlockBase):
             **place,
         )
         weight_init.c2_msra_fill(self.conv2)
-        nn.init.zeros_(self.conv2_offset.weight)  # begins as an ordinary convolution
-        nn.init.zeros_(self.conv2_offset.bias)
+        for parameter in self.conv2_offset.parameters():
+            nn.init.zeros_(parameter)  # begins as an ordinary convolution
         self.conv3 = _conv(width, out_channels, 1, norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -350,6 +350,7 @@ class ResNet(Backbone):
         """
         if freeze_at >= 1:
             self.stem.freeze()
+        block: Any
         for stage in self.stages[: max(freeze_at - 1, 0)]:
             for block in stage:
                 block.freeze()
@@ -459,7 +460,7 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """
     res = cfg.MODEL.RESNETS
     _check_options(res)
-    stem = BasicStem(input_shape.channels, res.STEM_OUT_CHANNELS, res.NORM)
+    stem = BasicStem(input_shape.channels or 3, res.STEM_OUT_CHANNELS, res.NORM)
     in_channels, out_channels = res.STEM_OUT_CHANNELS, res.RES2_OUT_CHANNELS
     width = res.NUM_GROUPS * res.WIDTH_PER_GROUP
 

@@ -13,6 +13,7 @@ Source: Liu et al., "Swin Transformer" (2021), https://arxiv.org/abs/2103.14030.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -322,6 +323,7 @@ class BasicLayer(nn.Module):
         """
         mask = self._mask(H, W, x.device)
         recompute = self.use_checkpoint and torch.is_grad_enabled()
+        block: Any
         for block in self.blocks:
             block.H, block.W = H, W
             x = checkpoint(block, x, mask, use_reentrant=False) if recompute else block(x, mask)

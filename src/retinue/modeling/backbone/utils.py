@@ -12,7 +12,7 @@ https://arxiv.org/abs/2112.01526; stochastic depth: https://arxiv.org/abs/1603.0
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ def window_partition(x: torch.Tensor, window_size: int) -> tuple[torch.Tensor, t
 
 
 def window_unpartition(
-    windows: torch.Tensor, window_size: int, pad_hw: tuple[int, int], hw: tuple[int, int]
+    windows: torch.Tensor, window_size: int, pad_hw: Sequence[int], hw: Sequence[int]
 ) -> torch.Tensor:
     """Put windows together again and cut the padding off; undoes ``window_partition``.
 
@@ -98,8 +98,8 @@ def _rel_pos_of_axes(
     q: torch.Tensor,
     rel_pos_h: torch.Tensor,
     rel_pos_w: torch.Tensor,
-    q_size: tuple[int, int],
-    k_size: tuple[int, int],
+    q_size: Sequence[int],
+    k_size: Sequence[int],
 ) -> torch.Tensor:
     """What the positions add to attention: ``(B, q_h * q_w, k_h, k_w)``, a sum over both axes."""
     grid = q.unflatten(1, tuple(q_size))  # (B, q_h, q_w, D)
@@ -115,8 +115,8 @@ def add_decomposed_rel_pos(
     q: torch.Tensor,
     rel_pos_h: torch.Tensor,
     rel_pos_w: torch.Tensor,
-    q_size: tuple[int, int],
-    k_size: tuple[int, int],
+    q_size: Sequence[int],
+    k_size: Sequence[int],
 ) -> torch.Tensor:
     """Add relative positions, one table for rows and one for columns, to attention logits.
 
@@ -136,8 +136,8 @@ def attention(
     k: torch.Tensor,
     v: torch.Tensor,
     rel_pos: tuple[torch.Tensor, torch.Tensor] | None,
-    q_size: tuple[int, int],
-    k_size: tuple[int, int],
+    q_size: Sequence[int],
+    k_size: Sequence[int],
 ) -> torch.Tensor:
     """Softmax attention with relative positions of rows and columns.
 
@@ -158,7 +158,7 @@ def attention(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-def get_abs_pos(abs_pos: torch.Tensor, has_cls_token: bool, hw: tuple[int, int]) -> torch.Tensor:
+def get_abs_pos(abs_pos: torch.Tensor, has_cls_token: bool, hw: Sequence[int]) -> torch.Tensor:
     """Bring embeddings of the places of a square image to another size.
 
     Args:

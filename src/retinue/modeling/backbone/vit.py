@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -53,6 +54,9 @@ class Attention(nn.Module):
         rel_pos_zero_init: whether they count nothing at first.
         input_size: (height, width) in tokens that the table of positions is made for.
     """
+
+    rel_pos_h: nn.Parameter
+    rel_pos_w: nn.Parameter
 
     def __init__(
         self,
@@ -114,13 +118,13 @@ class ResBottleneckBlock(CNNBlockBase):
         super().__init__(in_channels, out_channels, 1)
         width = bottleneck_channels
         self.conv1 = Conv2d(in_channels, width, 1, bias=False)
-        self.norm1 = get_norm(norm, width)
+        self.norm1 = cast(Any, get_norm(norm, width))
         self.act1 = act_layer()
         self.conv2 = Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = get_norm(norm, width)
+        self.norm2 = cast(Any, get_norm(norm, width))
         self.act2 = act_layer()
         self.conv3 = Conv2d(width, out_channels, 1, bias=False)
-        self.norm3 = get_norm(norm, out_channels)
+        self.norm3 = cast(Any, get_norm(norm, out_channels))
         for conv in (self.conv1, self.conv2, self.conv3):
             weight_init.c2_msra_fill(conv)
         nn.init.zeros_(self.norm3.weight)  # the branch is silent until trained
@@ -321,7 +325,7 @@ class SimpleFeaturePyramid(Backbone):
         in_feature: str,
         out_channels: int,
         scale_factors: Sequence[float],
-        top_block: nn.Module | None = None,
+        top_block: Any = None,
         norm: str | MakeNorm = "LN",
         square_pad: int = 0,
     ) -> None:
@@ -330,7 +334,7 @@ class SimpleFeaturePyramid(Backbone):
             raise InputError(
                 f"SimpleFeaturePyramid: net must be a Backbone; got {type(net).__name__}"
             )
-        shapes = net.output_shape()
+        shapes: dict[str, Any] = net.output_shape()
         if in_feature not in shapes:
             raise unknown_name("SimpleFeaturePyramid input feature", in_feature, shapes)
         source = shapes[in_feature]
@@ -385,9 +389,7 @@ class SimpleFeaturePyramid(Backbone):
         return dict(zip(self._out_features, levels, strict=True))
 
 
-def _scaling_layers(
-    scale: float, channels: int, norm: str | MakeNorm
-) -> tuple[list[nn.Module], int]:
+def _scaling_layers(scale: float, channels: int, norm: str | MakeNorm) -> tuple[list[Any], int]:
     """Make the layers that scale a feature map, and say how many channels they give."""
 
     def doubling(num_in: int) -> nn.Module:

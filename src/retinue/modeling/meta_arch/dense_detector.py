@@ -20,7 +20,7 @@ from retinue.layers import batched_nms
 from retinue.modeling.backbone.backbone import Backbone
 from retinue.modeling.meta_arch.inputs import (
     ImageDicts,
-    annotations,
+    collect,
     image_batch,
     output_size,
     register_pixel_statistics,
@@ -75,7 +75,7 @@ class DenseDetector(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        shapes = backbone.output_shape()
+        shapes: dict[str, Any] = backbone.output_shape()
         if head_in_features is None:
             head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
         for name in head_in_features:
@@ -108,7 +108,7 @@ class DenseDetector(nn.Module):
         features = [by_name[name] for name in self.head_in_features]  # (N, D, H_l, W_l) each
         predictions = self.head(features)  # a few lists of (N, A * K, H_l, W_l)
         if self.training:
-            targets = annotations(batched_inputs, "instances", self.device)
+            targets = collect(batched_inputs, "instances", self.device)
             return self.forward_training(images, features, predictions, targets)
         return [
             {"instances": detector_postprocess(result, *output_size(one, size_hw))}

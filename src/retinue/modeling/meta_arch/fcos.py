@@ -79,7 +79,7 @@ class FCOS(DenseDetector):
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
         )
         self.num_classes = num_classes
-        shapes = backbone.output_shape()
+        shapes: dict[str, Any] = backbone.output_shape()
         strides = [shapes[name].stride for name in self.head_in_features]
         self.anchor_generator = DefaultAnchorGenerator(
             sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
@@ -269,8 +269,9 @@ class FCOSHead(RetinaNetHead):
     ) -> None:
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, num_anchors=1, **kwargs)
         self.ctrness = nn.Conv2d(conv_dims[-1], 1, kernel_size=3, padding=1)
+        bias: Any = self.ctrness.bias
         nn.init.normal_(self.ctrness.weight, std=0.01)
-        nn.init.zeros_(self.ctrness.bias)
+        nn.init.zeros_(bias)
 
     def forward(self, features: list[torch.Tensor]) -> tuple[list[torch.Tensor], ...]:
         """Map ``(N, C, H_l, W_l)`` to logits of K, 4 and 1 channels: classes, boxes, centreness."""

@@ -22,7 +22,7 @@ from retinue.utils.errors import InputError
 
 __all__ = [
     "MissingInputError",
-    "annotations",
+    "collect",
     "image_batch",
     "label_maps",
     "output_size",
@@ -100,7 +100,7 @@ def image_batch(
     )
 
 
-def annotations(inputs: ImageDicts, key: str, device: torch.device) -> list[Any]:
+def collect(inputs: ImageDicts, key: str, device: torch.device) -> list[Any]:
     """Collect what each image has under ``key``, on ``device``.
 
     Raises:
@@ -123,7 +123,7 @@ def label_maps(
     Raises:
         InputError: If an image lacks it, or it isn't as large as the image.
     """
-    maps = annotations(inputs, "sem_seg", device)
+    maps = collect(inputs, "sem_seg", device)
     for i, (one, labels) in enumerate(zip(inputs, maps, strict=True)):
         if labels.shape != one["image"].shape[-2:]:
             raise InputError(

@@ -17,11 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from retinue.config import configurable
 from retinue.modeling.catalog import META_ARCH_REGISTRY
-from retinue.modeling.meta_arch.inputs import ImageDicts, annotations, label_maps, output_size
+from retinue.modeling.meta_arch.inputs import ImageDicts, collect, label_maps, output_size
 from retinue.modeling.meta_arch.rcnn import GeneralizedRCNN
 from retinue.modeling.meta_arch.semantic_seg import build_sem_seg_head
 from retinue.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
@@ -49,7 +48,7 @@ class PanopticFPN(GeneralizedRCNN):
     def __init__(
         self,
         *,
-        sem_seg_head: nn.Module,
+        sem_seg_head: Any,
         combine_overlap_thresh: float = 0.5,
         combine_stuff_area_thresh: float = 4096,
         combine_instances_score_thresh: float = 0.5,
@@ -90,7 +89,7 @@ class PanopticFPN(GeneralizedRCNN):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)  # images.tensor: (N, C, H, W), padded
         features = self.backbone(images.tensor)  # {"p2": (N, D, H/4, W/4), "p3": ...}
-        targets = annotations(batched_inputs, "instances", self.device)
+        targets = collect(batched_inputs, "instances", self.device)
         labels = label_maps(
             batched_inputs, self.backbone, self.sem_seg_head.ignore_value, self.device
         )  # (N, H, W)
@@ -100,7 +99,9 @@ class PanopticFPN(GeneralizedRCNN):
         _, detector_losses = self.roi_heads(images, features, proposals, targets)
         return sem_seg_losses | proposal_losses | detector_losses
 
-    def inference(self, batched_inputs: ImageDicts, do_postprocess: bool = True) -> Any:
+    def inference(  # type: ignore[override]  # boxes can't be given, as in detectron2
+        self, batched_inputs: ImageDicts, do_postprocess: bool = True
+    ) -> Any:
         """Detect objects, label pixels and combine both.
 
         Args:

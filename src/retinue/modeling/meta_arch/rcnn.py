@@ -26,7 +26,7 @@ from retinue.modeling.backbone.build import build_backbone
 from retinue.modeling.catalog import META_ARCH_REGISTRY
 from retinue.modeling.meta_arch.inputs import (
     ImageDicts,
-    annotations,
+    collect,
     image_batch,
     output_size,
     register_pixel_statistics,
@@ -61,6 +61,7 @@ class GeneralizedRCNN(nn.Module):
 
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
+    roi_heads: Any
 
     @configurable
     def __init__(
@@ -68,7 +69,7 @@ class GeneralizedRCNN(nn.Module):
         *,
         backbone: Backbone,
         proposal_generator: nn.Module | None,
-        roi_heads: nn.Module,
+        roi_heads: Any,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,
@@ -121,7 +122,7 @@ class GeneralizedRCNN(nn.Module):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)  # images.tensor: (N, C, H, W), padded
         features = self.backbone(images.tensor)  # {"p2": (N, D, H/4, W/4), "p3": ...}
-        targets = annotations(batched_inputs, "instances", self.device)  # one Instances an image
+        targets = collect(batched_inputs, "instances", self.device)  # one Instances an image
 
         proposals, proposal_losses = self.propose(images, features, batched_inputs, targets)
         _, detector_losses = self.roi_heads(images, features, proposals, targets)
@@ -136,7 +137,7 @@ class GeneralizedRCNN(nn.Module):
     ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
         """Return the proposals of each image and, with ``targets`` in training, their losses."""
         if self.proposal_generator is None:
-            return annotations(batched_inputs, "proposals", self.device), {}
+            return collect(batched_inputs, "proposals", self.device), {}
         return self.proposal_generator(images, features, targets)
 
     def inference(
@@ -254,7 +255,7 @@ class ProposalNetwork(nn.Module):
         images = image_batch(batched_inputs, self.backbone, self.pixel_mean, self.pixel_std)
         features = self.backbone(images.tensor)  # {"p2": (N, D, H/4, W/4), "p3": ...}
         if self.training:
-            targets = annotations(batched_inputs, "instances", self.device)
+            targets = collect(batched_inputs, "instances", self.device)
             _, losses = self.proposal_generator(images, features, targets)
             return losses
         proposals, _ = self.proposal_generator(images, features, None)

@@ -84,7 +84,7 @@ class RetinaNet(DenseDetector):
         backbone: Backbone,
         head: nn.Module,
         head_in_features: Sequence[str],
-        anchor_generator: nn.Module,
+        anchor_generator: Any,
         box2box_transform: Any,
         anchor_matcher: Matcher,
         num_classes: int,
@@ -132,9 +132,10 @@ class RetinaNet(DenseDetector):
             if name not in by_name:
                 raise unknown_name("feature in MODEL.RETINANET.IN_FEATURES", name, by_name)
         shapes = [by_name[name] for name in retinanet.IN_FEATURES]
+        make_head: Any = RetinaNetHead  # a configurable class takes a config, too
         return {
             "backbone": backbone,
-            "head": RetinaNetHead(cfg, shapes),
+            "head": make_head(cfg, shapes),
             "head_in_features": retinanet.IN_FEATURES,
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "box2box_transform": Box2BoxTransform(weights=retinanet.BBOX_REG_WEIGHTS),
@@ -270,7 +271,7 @@ def class_targets(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     return targets
 
 
-def _check_parts(model: RetinaNet) -> None:
+def _check_parts(model: Any) -> None:
     """Refuse anchors that don't fit the feature maps, or a head for other anchors or classes."""
     num_anchors = list(getattr(model.anchor_generator, "num_anchors", []))
     if num_anchors and len(num_anchors) != len(model.head_in_features):
@@ -312,7 +313,7 @@ class RetinaNetHead(nn.Module):
     def __init__(
         self,
         *,
-        input_shape: Sequence[ShapeSpec],
+        input_shape: Sequence[Any],
         num_classes: int,
         num_anchors: int,
         conv_dims: Sequence[int],
@@ -333,15 +334,17 @@ class RetinaNetHead(nn.Module):
         self.cls_score = nn.Conv2d(channels[-1], num_anchors * num_classes, 3, padding=1)
         self.bbox_pred = nn.Conv2d(channels[-1], num_anchors * 4, 3, padding=1)
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
         # Section 4.1 of the paper: background is rare enough to be learned without a shock.
-        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+        bias: Any = self.cls_score.bias
+        nn.init.constant_(bias, -math.log((1 - prior_prob) / prior_prob))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        num_anchors = build_anchor_generator(cfg, input_shape).num_anchors
+        anchor_generator: Any = build_anchor_generator(cfg, input_shape)
+        num_anchors = anchor_generator.num_anchors
         if len(set(num_anchors)) != 1:
             raise InputError(
                 "RetinaNetHead: every level needs the same number of anchors at each place;"
@@ -394,7 +397,7 @@ def _norm_per_level(
 
 def _conv_row(channels: Sequence[int], norm: str | Callable[[int], nn.Module]) -> nn.Sequential:
     """Make convolutions from each number of channels to the next, with norm and ReLU."""
-    layers: list[nn.Module] = []
+    layers: list[Any] = []
     for num_in, num_out in pairwise(channels):
         layers.append(nn.Conv2d(num_in, num_out, kernel_size=3, padding=1))
         if norm:

@@ -73,7 +73,7 @@ class SemanticSegmentor(nn.Module):
         self,
         *,
         backbone: Backbone,
-        sem_seg_head: nn.Module,
+        sem_seg_head: Any,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
     ) -> None:
@@ -145,7 +145,7 @@ class SemSegFPNHead(nn.Module):
     @configurable
     def __init__(
         self,
-        input_shape: Mapping[str, ShapeSpec],
+        input_shape: Mapping[str, Any],
         *,
         num_classes: int,
         conv_dims: int,

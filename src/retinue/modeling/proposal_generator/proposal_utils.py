@@ -15,7 +15,8 @@ itself cuts before it decodes boxes, and calls the two halves.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
@@ -183,9 +184,8 @@ def add_ground_truth_to_proposals(
             "add_ground_truth_to_proposals: one gt for each of"
             f" {len(proposals)} images is needed; got {got}"
         )
-    return [
-        add_ground_truth_to_proposals_single_image(g, p) for g, p in zip(gt, proposals, strict=True)
-    ]
+    pairs: Iterable[tuple[Any, Instances]] = zip(gt, proposals, strict=True)
+    return [add_ground_truth_to_proposals_single_image(*pair) for pair in pairs]
 
 
 def add_ground_truth_to_proposals_single_image(

@@ -92,7 +92,7 @@ class StandardRPNHead(nn.Module):
         self.objectness_logits = nn.Conv2d(channels, num_anchors, kernel_size=1)
         self.anchor_deltas = nn.Conv2d(channels, num_anchors * box_dim, kernel_size=1)
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
 
@@ -101,7 +101,7 @@ class StandardRPNHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
-        anchor_generator = build_anchor_generator(cfg, input_shape)
+        anchor_generator: Any = build_anchor_generator(cfg, input_shape)
         return {
             "in_channels": _one_value("channels", [shape.channels for shape in input_shape]),
             "num_anchors": _one_value("anchors at each place", anchor_generator.num_anchors),
@@ -120,7 +120,7 @@ class StandardRPNHead(nn.Module):
         return [self.objectness_logits(x) for x in hidden], [self.anchor_deltas(x) for x in hidden]
 
 
-def _one_value(what: str, values: Sequence[int]) -> int:
+def _one_value(what: str, values: Sequence[Any]) -> int:
     if len(set(values)) != 1:
         raise InputError(
             f"StandardRPNHead: every level needs the same number of {what}; got {list(values)}"
@@ -159,7 +159,7 @@ class RPN(nn.Module):
         *,
         in_features: Sequence[str],
         head: nn.Module,
-        anchor_generator: nn.Module,
+        anchor_generator: Any,
         anchor_matcher: Matcher,
         box2box_transform: Any,
         batch_size_per_image: int,
@@ -289,7 +289,7 @@ class RPN(nn.Module):
             )
         return labels, matched_boxes
 
-    def _similarity(self, gt_boxes: Boxes, anchors: Boxes) -> torch.Tensor:
+    def _similarity(self, gt_boxes: Any, anchors: Any) -> torch.Tensor:
         """IoU of each annotated box with each anchor, ``(M, R)``."""
         return pairwise_iou(gt_boxes, anchors)
 

@@ -18,7 +18,7 @@ from retinue.modeling.box_regression import Box2BoxTransformRotated
 from retinue.modeling.catalog import PROPOSAL_GENERATOR_REGISTRY
 from retinue.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from retinue.modeling.proposal_generator.rpn import RPN
-from retinue.structures import Instances, RotatedBoxes, pairwise_iou_rotated
+from retinue.structures import Instances, pairwise_iou_rotated
 
 if TYPE_CHECKING:
     from retinue.config import CfgNode
@@ -84,6 +84,6 @@ class RRPN(RPN):
         transform = Box2BoxTransformRotated(weights=cfg.MODEL.RPN.BBOX_REG_WEIGHTS)
         return arguments | {"box2box_transform": transform}
 
-    def _similarity(self, gt_boxes: RotatedBoxes, anchors: RotatedBoxes) -> torch.Tensor:
+    def _similarity(self, gt_boxes: Any, anchors: Any) -> torch.Tensor:
         """Rotated IoU of each annotated box with each anchor, ``(M, R)``."""
         return pairwise_iou_rotated(gt_boxes, anchors)
