@@ -258,6 +258,24 @@ class TestNotFinite:
         assert "15.jpg, and 4 more" in text
         assert "the output of layer 'head' (Linear)" in text
 
+    def test_a_model_that_notices_by_itself(self, sgd):
+        class Careful(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(3, 1)
+
+            def forward(self, batch):
+                if not torch.isfinite(self.layer(batch / 0)).all():
+                    raise FloatingPointError("boxes are infinite")
+
+        model = Careful()
+        with pytest.raises(NonFiniteLossError) as info:
+            SimpleTrainer(model, [torch.ones(4, 3)], sgd(model)).train(0, 1)
+        assert "iteration 0: the loss is not finite\n  model:  boxes are infinite" in str(
+            info.value
+        )
+        assert "the output of layer 'layer' (Linear)" in str(info.value)
+
     def test_buffers_stay_as_they_were(self, line, batches):
         before = line.norm.running_mean.clone()
         assert first_non_finite(line, batches).startswith("no layer: when run again")

@@ -51,7 +51,7 @@ class FiniteCheck:
 
 def non_finite_loss(
     iteration: int,
-    losses: Mapping[str, torch.Tensor],
+    what: Mapping[str, torch.Tensor] | str,
     batches: Sequence[Any],
     model: nn.Module,
     learning_rate: float,
@@ -61,16 +61,19 @@ def non_finite_loss(
 
     Args:
         iteration: when.
-        losses: all losses of the iteration, by name.
+        what: all losses of the iteration by name, or what the model said itself.
         batches: what the model was given.
         model: with the weights it had then.
         learning_rate: in force.
         precision: context that the forward pass ran in.
     """
-    bad = {name: float(loss) for name, loss in losses.items() if not torch.isfinite(loss).all()}
-    good = {name: float(loss) for name, loss in losses.items() if name not in bad}
     lines = [f"iteration {iteration}: the loss is not finite"]
-    lines.append("  losses: " + ", ".join(f"{n} = {v:.4g}" for n, v in (bad | good).items()))
+    if isinstance(what, str):
+        lines.append(f"  model:  {what}")
+    else:
+        bad = {name: float(loss) for name, loss in what.items() if not torch.isfinite(loss).all()}
+        good = {name: float(loss) for name, loss in what.items() if name not in bad}
+        lines.append("  losses: " + ", ".join(f"{n} = {v:.4g}" for n, v in (bad | good).items()))
     lines.append("  images: " + (", ".join(_image_names(batches)) or "(they carry no file names)"))
     lines.append("  first:  " + first_non_finite(model, batches, precision))
     lines.append(

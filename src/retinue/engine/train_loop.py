@@ -246,7 +246,10 @@ class SimpleTrainer(TrainerBase):
         self.batches = [self._next_batch() for _ in range(self.accumulate)]
         data_time = time.perf_counter() - start
 
-        losses, check = self._compute_gradients()
+        try:
+            losses, check = self._compute_gradients()
+        except FloatingPointError as error:  # the model has noticed by itself
+            raise self._non_finite(str(error)) from error
         self.after_backward()
         self._stop_if_not_finite(losses, check)
         if self.async_write_metrics and comm.get_world_size() == 1:
@@ -298,14 +301,15 @@ class SimpleTrainer(TrainerBase):
         is_bad_here = not check
         is_bad_anywhere = _any_process(is_bad_here)
         if is_bad_here:
-            rate = self.optimizer.param_groups[0]["lr"]
-            raise non_finite_loss(
-                self.iter, losses, self.batches, self.model, rate, self._precision
-            )
+            raise self._non_finite(losses)
         if is_bad_anywhere:
             raise NonFiniteLossError(
                 f"iteration {self.iter}: the loss of another process is not finite; see its log"
             )
+
+    def _non_finite(self, what: Mapping[str, torch.Tensor] | str) -> NonFiniteLossError:
+        rate = self.optimizer.param_groups[0]["lr"]
+        return non_finite_loss(self.iter, what, self.batches, self.model, rate, self._precision)
 
     def _next_batch(self) -> Any:
         for _ in range(2):
