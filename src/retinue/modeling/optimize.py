@@ -62,7 +62,7 @@ def optimize_for_inference(
         )
     model = copy.deepcopy(model).eval().requires_grad_(False)
     _fold_norms(model)
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if dtype is not None:
         _compute_in(model, dtype)
     elif not compile:  # the compiler has kernels of its own
@@ -140,8 +140,11 @@ def _under_autocast(function: Any, device: str, dtype: torch.dtype) -> Any:
 class _WinogradConv2d(Conv2d):
     """A 3x3 convolution that runs by Winograd's algorithm where that is faster."""
 
+    winograd_weight: torch.Tensor
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type != "cpu" or x.dtype != self.winograd_weight.dtype:
+        is_full_precision = x.dtype in (torch.float32, torch.float64)
+        if x.device.type != "cpu" or not is_full_precision or torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         is_relu = self.norm is None and (
             self.activation is F.relu or isinstance(self.activation, nn.ReLU)
@@ -154,14 +157,12 @@ class _WinogradConv2d(Conv2d):
 
 def _use_winograd(model: nn.Module) -> None:
     """Turn the convolutions that gain from it into ``_WinogradConv2d``."""
-    for module in model.modules():
-        if type(module) not in (nn.Conv2d, Conv2d) or not _gains(module):
-            continue
-        weight = winograd_weight(module.weight)  # type: ignore[arg-type]
-        module.register_buffer("winograd_weight", weight, persistent=False)
-        module.norm = getattr(module, "norm", None)
-        module.activation = getattr(module, "activation", None)
-        module.__class__ = _WinogradConv2d  # the same object, so that references to it hold
+    convs: list[Any] = [m for m in model.modules() if type(m) in (nn.Conv2d, Conv2d)]
+    for conv in filter(_gains, convs):
+        conv.register_buffer("winograd_weight", winograd_weight(conv.weight), persistent=False)
+        conv.norm = getattr(conv, "norm", None)
+        conv.activation = getattr(conv, "activation", None)
+        conv.__class__ = _WinogradConv2d  # the same object, so that references to it hold
 
 
 def _gains(conv: Any) -> bool:
