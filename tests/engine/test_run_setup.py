@@ -15,6 +15,7 @@ from retinue.engine.run_setup import (
     fit_heads,
     fit_schedule,
     read_class_names,
+    warn_of_frozen_noise,
     write_class_names,
 )
 
@@ -208,6 +209,15 @@ def test_what_the_user_sets_stays():
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (0.1, 50, (40,))
     assert cfg.SOLVER.WARMUP_ITERS == 5
     assert said == ["50 iterations of 4 images (2 passes over the data), learning rate 0.1"]
+
+
+def test_frozen_random_layers_are_pointed_out():
+    cfg = find_model("mask_rcnn_R_50_FPN_3x").cfg
+    assert warn_of_frozen_noise(cfg) == []
+    cfg.MODEL.WEIGHTS = ""
+    assert "set MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM GN" in warn_of_frozen_noise(cfg)[0]
+    cfg.merge_from_list(["MODEL.BACKBONE.FREEZE_AT", 0, "MODEL.RESNETS.NORM", "GN"])
+    assert warn_of_frozen_noise(cfg) == []
 
 
 def test_a_config_of_ones_own_keeps_its_schedule():

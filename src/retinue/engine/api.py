@@ -198,6 +198,8 @@ def train(
         fixed=[str(o) for o in opts[::2]],
     )
     said += [] if val_sources else ["no held-out data (val): nothing will be evaluated"]
+    for sentence in run_setup.warn_of_frozen_noise(cfg):
+        logger.warning("%s", sentence)
     for sentence in said:
         logger.info("%s", sentence)
     run_setup.write_class_names(Path(output), metadata)

@@ -31,12 +31,14 @@ __all__ = [
     "fit_heads",
     "fit_schedule",
     "read_class_names",
+    "warn_of_frozen_noise",
     "write_class_names",
 ]
 
 logger = logging.getLogger(__name__)
 
 DEMO = Path(__file__).parents[1] / "model_zoo" / "demo"
+_MIN_EVAL_PERIOD = 100  # iterations; shorter runs are evaluated at their end only
 _CLASSES_FILE = "classes.json"
 _WEIGHT_SUFFIXES = (".pth", ".pkl", ".pt", ".safetensors")
 _CONFIG_SUFFIXES = (".yaml", ".yml")
@@ -353,6 +355,18 @@ def fit_heads(cfg: CfgNode, report: DataReport, metadata: Metadata) -> list[str]
     return said
 
 
+def warn_of_frozen_noise(cfg: CfgNode) -> list[str]:
+    """Say so if layers that start from random weights would stay as they are."""
+    frozen = cfg.MODEL.BACKBONE.FREEZE_AT > 0
+    norm = cfg.MODEL.RESNETS.NORM == "FrozenBN"
+    if cfg.MODEL.WEIGHTS or "resnet" not in cfg.MODEL.BACKBONE.NAME or not (frozen or norm):
+        return []
+    return [
+        "MODEL.WEIGHTS is empty, but parts of the backbone are frozen at random weights: to train"
+        " from scratch, set MODEL.BACKBONE.FREEZE_AT 0 MODEL.RESNETS.NORM GN MODEL.FPN.NORM GN"
+    ]
+
+
 def _some(names: Sequence[str], num: int = 12) -> str:
     more = f", and {len(names) - num} more" if len(names) > num else ""
     return ", ".join(names[:num]) + more
@@ -415,7 +429,8 @@ def fit_schedule(
         if "SOLVER.CHECKPOINT_PERIOD" not in fixed:
             solver.CHECKPOINT_PERIOD = max(1, min(solver.CHECKPOINT_PERIOD, solver.MAX_ITER // 5))
         if "TEST.EVAL_PERIOD" not in fixed:
-            cfg.TEST.EVAL_PERIOD = max(1, solver.MAX_ITER // 5)
+            fifth = solver.MAX_ITER // 5
+            cfg.TEST.EVAL_PERIOD = fifth if fifth >= _MIN_EVAL_PERIOD else 0
     passes = solver.MAX_ITER * solver.IMS_PER_BATCH / max(1, num_images)
     return [
         f"{solver.MAX_ITER:,} iterations of {solver.IMS_PER_BATCH} images ({passes:.3g} passes"
