@@ -263,7 +263,20 @@ def test_poolers_name_maps_that_there_are():
 def test_older_numbers_are_names():
     pool = MultiScaleRoIAlign(featmap_names=[0], output_size=7, sampling_ratio=2)
 
-    assert FasterRCNN(OneMap(), 2, box_roi_pool=pool).roi_heads.box_roi_pool is pool
+    assert FasterRCNN(OneMap(), 2, box_roi_pool=pool).roi_heads.box_roi_pool.pooler
+
+
+def test_parts_may_be_shared_by_models_of_other_strides():
+    anchors = AnchorGenerator(**ANCHORS)
+    pool = MultiScaleRoIAlign(featmap_names=["0"], output_size=7, sampling_ratio=2)
+    fine = nn.Conv2d(3, 8, 8, stride=8)
+    models = [
+        FasterRCNN(backbone, 2, rpn_anchor_generator=anchors, box_roi_pool=pool)
+        for backbone in (fine, OneMap())
+    ]
+
+    assert [m.rpn.anchor_generator.strides for m in models] == [[8], [16]]
+    assert [m.roi_heads.box_roi_pool.pooler.max_level for m in models] == [3, 4]
 
 
 @pytest.mark.parametrize(

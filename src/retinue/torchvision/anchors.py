@@ -1,5 +1,6 @@
 """Anchors from sizes and aspect ratios; strides come from the backbone that they are used with."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,15 +40,19 @@ class AnchorGenerator(DefaultAnchorGenerator):
         """Return the number of anchors at each position, for each feature map."""
         return self.num_anchors
 
-    def fit(self, shapes: Mapping[str, ShapeSpec], what: str = "anchor_generator") -> None:
-        """Take the strides of a backbone's feature maps.
+    def fit(
+        self, shapes: Mapping[str, ShapeSpec], what: str = "anchor_generator"
+    ) -> "AnchorGenerator":
+        """Return a copy with the strides of a backbone's feature maps.
 
         Raises:
             InputError: If there are sizes for another number of feature maps.
         """
         if len(shapes) != len(self.sizes):
             raise InputError(_misfit(self, shapes, what))
-        self.strides = [shape.stride or 1 for shape in shapes.values()]
+        fitted = copy.deepcopy(self)
+        fitted.strides = [shape.stride or 1 for shape in shapes.values()]
+        return fitted
 
     def forward(self, features: Sequence[torch.Tensor]) -> list[Any]:
         """Make the anchors of a batch: boxes for each feature map, the same for all images.
@@ -57,8 +62,8 @@ class AnchorGenerator(DefaultAnchorGenerator):
         """
         if 0 in self.strides:
             raise InputError(
-                "AnchorGenerator: its strides come from a backbone; give it to a model first, or"
-                " call fit()"
+                "AnchorGenerator: its strides come from a backbone; give it to a model, or call"
+                " fit()"
             )
         return super().forward(features)
 

@@ -4,6 +4,7 @@ Shapes
     N images; C channels; H, W rows and columns of a feature map.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -95,7 +96,7 @@ def _probe(backbone: nn.Module, image_channels: int) -> tuple[int, dict[str, tor
 def _shape(feature: torch.Tensor, side: int) -> ShapeSpec:
     """Tell the stride from the size; a map cropped by a few cells counts as its power of 2."""
     cells = max(feature.shape[-2:])
-    power = 2 ** round(torch.log2(torch.tensor(side / cells)).item())
+    power = 2 ** round(math.log2(side / cells))
     is_exact = side % cells == 0
     is_near = abs(side / cells / power - 1) < 0.2
     stride = side // cells if is_exact or not is_near else power

@@ -1,5 +1,6 @@
 """Pooling of region features from feature maps by name."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 
@@ -48,14 +49,18 @@ class MultiScaleRoIAlign(nn.Module):
         self.canonical_level = canonical_level
         self.pooler: ROIPooler | None = None
 
-    def fit(self, shapes: Mapping[str, ShapeSpec], what: str = "box_roi_pool") -> None:
-        """Take the strides of a backbone's feature maps.
+    def fit(
+        self, shapes: Mapping[str, ShapeSpec], what: str = "box_roi_pool"
+    ) -> "MultiScaleRoIAlign":
+        """Return a copy with the strides of a backbone's feature maps.
 
         Raises:
             InputError: If a feature map is missing, or strides form no pyramid.
         """
         check_levels(self.featmap_names, shapes, what)
-        self.pooler = self._make([1.0 / (shapes[name].stride or 1) for name in self.featmap_names])
+        fitted = copy.deepcopy(self)
+        fitted.pooler = self._make([1.0 / (shapes[n].stride or 1) for n in self.featmap_names])
+        return fitted
 
     def _make(self, scales: Sequence[float]) -> ROIPooler:
         return ROIPooler(

@@ -130,7 +130,7 @@ class FasterRCNN(nn.Module):
 
         anchors = rpn_anchor_generator or default_anchors(len(shapes))
         if isinstance(anchors, AnchorGenerator):
-            anchors.fit(shapes, "rpn_anchor_generator")
+            anchors = anchors.fit(shapes, "rpn_anchor_generator")
         self.rpn = RPN(
             in_features=list(shapes),
             head=rpn_head or _rpn_head(channels, anchors),
@@ -149,8 +149,7 @@ class FasterRCNN(nn.Module):
         )
         self.rpn_score_thresh = rpn_score_thresh
 
-        box_roi_pool = box_roi_pool or default_pooler(shapes, 7)
-        fit_pooler(box_roi_pool, shapes, "box_roi_pool")
+        box_roi_pool = _fit_pooler(box_roi_pool, 7, shapes, "box_roi_pool")
         self.roi_heads = RoIHeads(
             box_roi_pool=box_roi_pool,
             box_head=box_head or _box_head(channels, box_roi_pool),
@@ -313,16 +312,14 @@ def _box_head(channels: int, box_roi_pool: Any) -> TwoMLPHead:
     return TwoMLPHead(channels * rows * columns, 1024)
 
 
-def default_pooler(shapes: Mapping[str, ShapeSpec], output_size: int) -> MultiScaleRoIAlign:
-    """Pool from the feature maps named "0" to "3", as far as there are any."""
-    names = [name for name in shapes if name in ("0", "1", "2", "3")]
-    return MultiScaleRoIAlign(names or list(shapes), output_size, sampling_ratio=2)
-
-
-def fit_pooler(pooler: nn.Module, shapes: Mapping[str, ShapeSpec], what: str) -> None:
-    """Tell a pooler the strides, if it is one that asks."""
-    if isinstance(pooler, MultiScaleRoIAlign):
-        pooler.fit(shapes, what)
+def _fit_pooler(
+    pooler: nn.Module | None, output_size: int, shapes: Mapping[str, ShapeSpec], what: str
+) -> nn.Module:
+    """Tell a pooler the strides; without one, pool from the maps "0" to "3" that there are."""
+    if pooler is None:
+        names = [name for name in shapes if name in ("0", "1", "2", "3")]
+        pooler = MultiScaleRoIAlign(names or list(shapes), output_size, sampling_ratio=2)
+    return pooler.fit(shapes, what) if isinstance(pooler, MultiScaleRoIAlign) else pooler
 
 
 def _fit_branches(branches: dict[str, Any], shapes: Mapping[str, ShapeSpec]) -> dict[str, Any]:
@@ -330,6 +327,5 @@ def _fit_branches(branches: dict[str, Any], shapes: Mapping[str, ShapeSpec]) -> 
     for branch in ("mask", "keypoint"):
         if branches.get(f"{branch}_predictor") is not None:
             name = f"{branch}_roi_pool"
-            branches[name] = branches.get(name) or default_pooler(shapes, 14)
-            fit_pooler(branches[name], shapes, name)
+            branches[name] = _fit_pooler(branches.get(name), 14, shapes, name)
     return branches

@@ -70,7 +70,7 @@ class RetinaNet(retinanet.RetinaNet):
         channels: Any = backbone.out_channels
         anchors: Any = anchor_generator or _default_anchors(len(shapes))
         if isinstance(anchors, AnchorGenerator):
-            anchors.fit(shapes)
+            anchors = anchors.fit(shapes)
         super().__init__(
             backbone=NamedFeatures(backbone, shapes),
             head=head

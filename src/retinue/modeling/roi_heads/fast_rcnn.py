@@ -110,7 +110,8 @@ def pick_detections(
         box_type: the structure to hand boxes out in.
     """
     num_rows = [len(s) for s in scores]
-    image_of_row = torch.cat([s.new_full((len(s),), i) for i, s in enumerate(scores)]).long()
+    device = scores[0].device
+    image_of_row = torch.cat([torch.full((n,), i, device=device) for i, n in enumerate(num_rows)])
     all_boxes, all_scores = torch.cat(list(boxes)), torch.cat(list(scores))
     finite = all_boxes.isfinite().all(dim=1) & all_scores.isfinite().all(dim=1)
     all_scores = all_scores[:, :-1].masked_fill(~finite[:, None], -math.inf)  # (R, K)
