@@ -18,6 +18,9 @@ ROWS = [
     for registry in REGISTRIES.values()
     for name in sorted(registry._catalog)
 ]
+OWN_ROWS = [  # those of projects are built in tests/projects, with the projects' config keys
+    row for row in ROWS if "retinue.projects" not in row.values[0]._catalog[row.values[1]]
+]
 
 PYRAMID = {f"p{k}": ShapeSpec(channels=256, stride=2**k) for k in range(2, 7)}
 POOLED = ShapeSpec(channels=256, height=7, width=7)
@@ -93,7 +96,7 @@ def test_a_row_is_there(registry, name):
     assert inspect.getdoc(found)
 
 
-@pytest.mark.parametrize(("registry", "name"), ROWS)
+@pytest.mark.parametrize(("registry", "name"), OWN_ROWS)
 def test_a_row_builds_from_a_config(registry, name):
     part = build(registry, name)
 
@@ -109,7 +112,7 @@ def test_a_row_builds_from_a_config(registry, name):
         assert part.box_dim in (4, 5)
 
 
-@pytest.mark.parametrize(("registry", "name"), ROWS)
+@pytest.mark.parametrize(("registry", "name"), OWN_ROWS)
 def test_a_class_is_built_from_plain_arguments_too(registry, name):
     """``from_config`` gives arguments that the constructor names, so no config is ever needed."""
     found = registry.get(name)

@@ -1,11 +1,13 @@
 """Whole models: state-dict keys; then outputs, intermediate features, losses and gradients."""
 
+import contextlib
 import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import compare
 import numpy as np
@@ -322,6 +324,28 @@ def _panoptic(key: str, ids: torch.Tensor, segments: list[dict] | None) -> Array
 # ----------------------------------------------------------------------------------- training
 
 
+@contextlib.contextmanager
+def fixed_points(meta: dict) -> Iterator[None]:
+    """Replace the random points of PointRend by those that the recording used."""
+    if not any("synth.points" in note for note in meta["notes"]):
+        yield
+        return
+    from retinue.projects.point_rend import point_features
+
+    def points(num_sets: int, num_points: int, like: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(synth.points(num_points)).expand(num_sets, -1, -1).to(like.device)
+
+    def uncertain(logits: torch.Tensor, _uncertainty: Any, count: int, *_: Any) -> torch.Tensor:
+        return points(len(logits), count, logits)
+
+    replaced = {
+        "uniform_points": points,
+        "get_uncertain_point_coords_with_randomness": uncertain,
+    }
+    with mock.patch.multiple(point_features, **replaced):
+        yield
+
+
 def training(model: nn.Module, meta: dict) -> Arrays:
     from retinue.utils.events import EventStorage
 
@@ -329,7 +353,7 @@ def training(model: nn.Module, meta: dict) -> Arrays:
     model.zero_grad()
     inputs = [_input(meta, image, training=True) for image in meta["images"]]
     buffers = {n: b.clone() for n, b in model.named_buffers() if b.is_floating_point()}
-    with EventStorage():
+    with EventStorage(), fixed_points(meta):
         losses = model(inputs)
     sum(losses.values()).backward()
 

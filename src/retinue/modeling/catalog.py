@@ -27,6 +27,7 @@ _BACKBONE = "retinue.modeling.backbone"
 _PROPOSALS = "retinue.modeling.proposal_generator"
 _ROI_HEADS = "retinue.modeling.roi_heads"
 _META_ARCH = "retinue.modeling.meta_arch"
+_PROJECTS = "retinue.projects"  # tasks built on top; see there
 
 BACKBONE_REGISTRY = Registry(
     "BACKBONE",
@@ -68,6 +69,7 @@ ROI_HEADS_REGISTRY = Registry(
     "ROI_HEADS",
     {
         "CascadeROIHeads": f"{_ROI_HEADS}.cascade_rcnn:CascadeROIHeads",
+        "PointRendROIHeads": f"{_PROJECTS}.point_rend.roi_heads:PointRendROIHeads",
         "RROIHeads": f"{_ROI_HEADS}.rotated_fast_rcnn:RROIHeads",
         "Res5ROIHeads": f"{_ROI_HEADS}.roi_heads:Res5ROIHeads",
         "StandardROIHeads": f"{_ROI_HEADS}.roi_heads:StandardROIHeads",
@@ -83,7 +85,13 @@ ROI_BOX_HEAD_REGISTRY = Registry(
 
 ROI_MASK_HEAD_REGISTRY = Registry(
     "ROI_MASK_HEAD",
-    {"MaskRCNNConvUpsampleHead": f"{_ROI_HEADS}.mask_head:MaskRCNNConvUpsampleHead"},
+    {
+        "ImplicitPointRendMaskHead": (
+            f"{_PROJECTS}.point_rend.mask_head:ImplicitPointRendMaskHead"
+        ),
+        "MaskRCNNConvUpsampleHead": f"{_ROI_HEADS}.mask_head:MaskRCNNConvUpsampleHead",
+        "PointRendMaskHead": f"{_PROJECTS}.point_rend.mask_head:PointRendMaskHead",
+    },
     key="MODEL.ROI_MASK_HEAD.NAME",
 )
 
@@ -95,7 +103,10 @@ ROI_KEYPOINT_HEAD_REGISTRY = Registry(
 
 SEM_SEG_HEADS_REGISTRY = Registry(
     "SEM_SEG_HEADS",
-    {"SemSegFPNHead": f"{_META_ARCH}.semantic_seg:SemSegFPNHead"},
+    {
+        "PointRendSemSegHead": f"{_PROJECTS}.point_rend.semantic_seg:PointRendSemSegHead",
+        "SemSegFPNHead": f"{_META_ARCH}.semantic_seg:SemSegFPNHead",
+    },
     key="MODEL.SEM_SEG_HEAD.NAME",
 )
 

@@ -1,0 +1,46 @@
+"""Train or evaluate a published config of a project.
+
+    python -m retinue.projects.train --config-file PATH [KEY VALUE ...]
+
+PATH is ``projects/<Project>/configs/<name>.yaml``, see ``zoo``; the rest of the command line is
+that of detectron2's ``train_net.py``: ``--num-gpus``, ``--eval-only``, ``--resume``, ...
+"""
+
+import importlib
+from typing import Any
+
+from retinue.engine import default_argument_parser, default_setup, launch
+
+__all__ = ["main", "run"]
+
+
+def run(args: Any) -> dict[str, Any]:
+    """Train, or evaluate, in one process of several."""
+    from retinue.checkpoint import DetectionCheckpointer
+    from retinue.projects import zoo
+
+    cfg: Any = zoo.get_config(args.config_file)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    trainer_class = importlib.import_module(f"{zoo.package_of(args.config_file)}.training").Trainer
+    if args.eval_only:
+        model = trainer_class.build_model(cfg)
+        checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        return dict(trainer_class.test(cfg, model))
+    trainer = trainer_class(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return dict(trainer.train() or {})
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Start :func:`run` in as many processes as the command line asks for."""
+    args = default_argument_parser().parse_args(argv)
+    return launch(
+        run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
+    )
+
+
+if __name__ == "__main__":
+    main()
