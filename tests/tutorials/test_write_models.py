@@ -34,20 +34,20 @@ def test_a_new_backbone(registered, inputs):
     class ToyBackbone(Backbone):
         def __init__(self, cfg, input_shape):
             super().__init__()
-            self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=16, padding=3)
-
-        def forward(self, image):
-            return {"conv1": self.conv1(image)}
+            self.only = nn.Conv2d(input_shape.channels, 48, 16, stride=16)
 
         def output_shape(self):
-            return {"conv1": ShapeSpec(channels=64, stride=16)}
+            return {"c4": ShapeSpec(channels=48, stride=16)}
+
+        def forward(self, images):
+            return {"c4": self.only(images)}
 
     cfg = get_cfg()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.NAME = "ToyBackbone"
-    cfg.MODEL.RPN.IN_FEATURES = ["conv1"]
+    cfg.MODEL.RPN.IN_FEATURES = ["c4"]
     cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["conv1"]
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["c4"]
     cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
     cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
 
@@ -55,7 +55,7 @@ def test_a_new_backbone(registered, inputs):
 
     assert isinstance(model.backbone, ToyBackbone)
     sum(model(inputs).values()).backward()
-    assert model.backbone.conv1.weight.grad.abs().sum() > 0
+    assert model.backbone.only.weight.grad.abs().sum() > 0
 
 
 def test_a_backbone_may_be_a_function(registered):

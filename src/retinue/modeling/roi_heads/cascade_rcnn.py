@@ -176,7 +176,7 @@ class CascadeROIHeads(StandardROIHeads):
         """Predict from proposals by the heads of a stage."""
         x = self.box_pooler(features, [p.proposal_boxes for p in proposals])  # (R, C, S, S)
         if self.training:  # the features learn from the mean of the stages, heads from their own
-            x = _ScaleGradient.apply(x, 1.0 / self.num_cascade_stages)  # type: ignore[no-untyped-call]
+            x = _ScaleGradient.apply(x, 1.0 / self.num_cascade_stages)
         return self.box_predictor[stage](self.box_head[stage](x))
 
     def _create_proposals_from_boxes(

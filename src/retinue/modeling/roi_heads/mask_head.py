@@ -219,7 +219,8 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         A thousand classes then cost what one does. Who needs the masks of all classes calls
         ``layers``; so does this where a subclass has its own, or a hook listens to the predictor.
         """
-        *hidden, predictor = self
+        hidden: list[Any] = list(self)
+        predictor = hidden.pop()
         is_own = type(self).layers is MaskRCNNConvUpsampleHead.layers
         if not instances or not is_own or not _is_pointwise(predictor):
             return self.layers(x)
