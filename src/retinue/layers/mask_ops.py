@@ -10,8 +10,8 @@ Units
 Interpolation is separable: ``rows (H, M) @ mask (M, M) @ columns (M, W)``, where a row of either
 matrix holds the weights of the two nearest cells.
 
-Reading order: _positions and _weights make the two matrices, paste_soft_masks multiplies them,
-paste_masks_in_image thresholds the product within each box.
+Reading order: _positions and _weights make the two matrices, _paste_one_by_one multiplies them
+within each box; paste_soft_masks interpolates whole images at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from retinue.layers.operators import register_operator
 from retinue.utils.errors import InputError, expect_shape
@@ -71,11 +72,24 @@ def paste_soft_masks(
         ``(N, H, W)`` of the masks' dtype; differentiable with respect to the masks.
     """
     dtype = torch.promote_types(masks.dtype, torch.float32)
-    x0, y0, x1, y1 = boxes.detach().to(dtype).split(1, dim=1)  # (N, 1) each
     height, width = image_shape
-    rows = _weights(_positions(height, y0, y1, masks.shape[1]), masks.shape[1])  # (N, H, M)
-    columns = _weights(_positions(width, x0, x1, masks.shape[2]), masks.shape[2])  # (N, W, M)
-    return (rows @ masks.to(dtype) @ columns.mT).to(masks.dtype)
+    x0, y0, x1, y1 = boxes.detach().to(dtype).split(1, dim=1)  # (N, 1) each
+    # grid_sample's coordinates: -1 and 1 are the edges of the mask. It is slower than the product
+    # of two matrices, but rounds as detectron2 does, which 8-bit masks show.
+    rows = _centres(height, boxes, dtype).sub(y0).div(y1 - y0).mul(2).sub(1)  # (N, H)
+    columns = _centres(width, boxes, dtype).sub(x0).div(x1 - x0).mul(2).sub(1)  # (N, W)
+    grid = torch.stack(
+        [
+            columns[:, None, :].expand(-1, height, width),
+            rows[:, :, None].expand(-1, height, width),
+        ],
+        dim=-1,
+    ).nan_to_num(-2.0, 2.0, -2.0)  # every pixel is outside a box without extent
+    return F.grid_sample(masks.to(dtype)[:, None], grid, align_corners=False)[:, 0].to(masks.dtype)
+
+
+def _centres(num_pixels: int, boxes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.arange(num_pixels, dtype=dtype, device=boxes.device) + 0.5
 
 
 def _windows(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -134,7 +148,8 @@ def _paste(
     out_dtype = torch.bool if threshold >= 0 else torch.uint8
     out = torch.zeros(masks.shape[0], height, width, dtype=out_dtype, device=masks.device)
     dtype = torch.promote_types(masks.dtype, torch.float32)
-    paste = _paste_one_by_one if masks.device.type == "cpu" else _paste_many
+    one_by_one = masks.device.type == "cpu" and threshold >= 0
+    paste = _paste_one_by_one if one_by_one else _paste_many
     paste(masks.to(dtype), boxes.to(dtype), threshold, out)
     return out
 
