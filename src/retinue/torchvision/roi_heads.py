@@ -185,7 +185,7 @@ class RoIHeads(ROIHeads):
         logits, deltas = self._predict(features, proposals)
         boxes = torch.cat([p.proposal_boxes.tensor for p in proposals])
         boxes = self.box_coder.apply_deltas(deltas, boxes)[:, 4:]  # without those of background
-        scores = logits.softmax(dim=1).roll(-1, dims=1)  # background goes last
+        scores = _at_least_float32(logits).softmax(dim=1).roll(-1, dims=1)  # background goes last
         num_rows = [len(p) for p in proposals]
         detections, _ = fast_rcnn_inference(
             boxes.split(num_rows),
@@ -218,10 +218,15 @@ def _pool(pool: Any, features: Features, instances: list[Instances], field: str)
     return pool(features, boxes, [i.image_size for i in instances])
 
 
+def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:
+    """Leave half precision before scores are compared and places are computed."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def _add_keypoints(logits: torch.Tensor, detections: list[Instances]) -> None:
     """Give each detection ``(R_i, keypoints, 3)``: x, y and the logit at the peak, in place."""
     boxes = torch.cat([d.pred_boxes.tensor for d in detections])
-    keypoints = heatmaps_to_keypoints(logits.detach(), boxes)[:, :, :3]
+    keypoints = heatmaps_to_keypoints(_at_least_float32(logits.detach()), boxes)[:, :, :3]
     parts = keypoints.split([len(d) for d in detections])
     for found, part in zip(detections, parts, strict=True):
         found.pred_keypoints = part

@@ -213,6 +213,18 @@ def test_inference_gives_all_fields():
     assert sorted(found[0].get_fields()) == [*fields, "pred_masks", "scores"]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_scores_and_places_keep_their_precision(dtype):
+    heads = StandardROIHeads(**standard_arguments())
+    with torch.autocast("cpu", dtype=dtype):
+        losses = heads(None, features(), PROPOSALS, TRUTH)[1]
+        found, _ = heads.eval()(None, features(), PROPOSALS)
+
+    sum(losses.values()).backward()
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    assert found[0].scores.dtype == found[0].pred_keypoints.dtype == torch.float32
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_no_objects_and_no_proposals_are_ordinary(training):
     heads = StandardROIHeads(**standard_arguments()).train(training)

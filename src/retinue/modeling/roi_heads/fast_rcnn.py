@@ -454,8 +454,11 @@ class FastRCNNOutputLayers(nn.Module):
     def predict_probs(
         self, predictions: Predictions, proposals: Sequence[Instances]
     ) -> Sequence[torch.Tensor]:
-        """Return per image the ``(R_i, K + 1)`` scores of all classes, background last."""
-        logits = predictions[0]
+        """Return per image the ``(R_i, K + 1)`` scores of all classes, background last.
+
+        They are at least float32: half precision would tie the best of them.
+        """
+        logits = predictions[0].to(torch.promote_types(predictions[0].dtype, torch.float32))
         scores = logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=1)
         return scores.split([len(p) for p in proposals])
 

@@ -76,7 +76,9 @@ def keypoint_rcnn_inference(
             becomes ``(R_i, K, 3)``: x and y in pixels, score in [0, 1]; ``pred_keypoint_heatmaps``
             the ``(R_i, K, H, H)`` logits.
     """
-    heatmaps = pred_keypoint_logits.detach()
+    # Positions in half precision would be whole pixels off.
+    dtype = torch.promote_types(pred_keypoint_logits.dtype, torch.float32)
+    heatmaps = pred_keypoint_logits.detach().to(dtype)
     boxes = torch.cat([i.pred_boxes.tensor for i in pred_instances]).detach()
     keypoints = heatmaps_to_keypoints(heatmaps, boxes)[:, :, [0, 1, 3]]  # leaves out the logit
     num_rows = [len(i) for i in pred_instances]
