@@ -154,8 +154,9 @@ def attention(
     """
     bias = None
     if rel_pos is not None:
-        bias = _rel_pos_of_axes(q, *rel_pos, q_size, k_size).flatten(2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        bias = _rel_pos_of_axes(q, *rel_pos, q_size, k_size).flatten(2)[None]
+    # With four dimensions torch takes the kernel that never stores the weights.
+    return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=bias)[0]
 
 
 def get_abs_pos(abs_pos: torch.Tensor, has_cls_token: bool, hw: Sequence[int]) -> torch.Tensor:
