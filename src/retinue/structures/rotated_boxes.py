@@ -74,7 +74,7 @@ class RotatedBoxes(Boxes):
         """Return ``(N,)`` bool: both sides are longer than ``threshold`` pixels."""
         return (self.tensor[:, 2:4] > threshold).all(dim=1)
 
-    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> torch.Tensor:
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> torch.Tensor:
         """Return ``(N,)`` bool: the enclosing upright box lies in the image, but for a margin.
 
         Args:
