@@ -10,6 +10,7 @@ from torch import nn
 
 from retinue.engine import AMPTrainer, HookBase, NonFiniteLossError, SimpleTrainer, TrainerBase
 from retinue.engine.non_finite import first_non_finite
+from retinue.engine.validation_loss import validation_losses
 from retinue.utils.events import EventStorage
 
 
@@ -189,6 +190,48 @@ class TestSimpleTrainer:
         other.load_state_dict(copy.deepcopy(trainer.state_dict()))
         assert other.optimizer.param_groups[0]["lr"] == 0.1
         assert len(other.optimizer.state) == 4
+
+
+class Averaging(nn.Module):
+    """Keeps a running mean beside its weights, as RetinaNet does."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 1)
+        self.mean = torch.zeros(())
+
+    def training_state(self):
+        return {"mean": self.mean}
+
+    def load_training_state(self, state):
+        self.mean = state["mean"]
+
+    def forward(self, batch):
+        self.mean = self.mean * 0.9 + batch.mean()
+        return {"loss": (self.inner(batch) - self.mean).square().mean()}
+
+
+class TestTrainingState:
+    def test_it_is_saved_beside_the_weights(self, batches, sgd):
+        model = nn.Sequential(Averaging())
+        trainer = SimpleTrainer(model, batches, sgd(model))
+        trainer.train(0, 3)
+        state = trainer.state_dict()
+        assert list(state) == ["iteration", "optimizer", "model_training_state"]
+        other = nn.Sequential(Averaging())
+        SimpleTrainer(other, batches, sgd(other)).load_state_dict(state)
+        assert other[0].mean == model[0].mean != 0
+        gone = nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 1))
+        SimpleTrainer(gone, batches, sgd(gone)).load_state_dict(
+            state | {"optimizer": sgd(gone).state_dict()}
+        )
+
+    def test_looking_leaves_it_alone(self, batches):
+        model = Averaging()
+        before = model.mean
+        validation_losses(model, batches)
+        first_non_finite(model, batches)
+        assert model.mean == before
 
 
 class TestMixedPrecision:

@@ -68,7 +68,8 @@ def launch(
         dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
     if num_machines > 1 and str(dist_url).startswith("file://"):
         logger.warning("file:// is not reliable between machines; better use tcp://")
-    mp.spawn(  # type: ignore[attr-defined, no-untyped-call]
+    spawn: Any = mp.spawn  # type: ignore[attr-defined, unused-ignore]
+    spawn(
         _distributed_worker,
         nprocs=num_gpus_per_machine,
         args=(main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, args, timeout),

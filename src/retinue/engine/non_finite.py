@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from retinue.engine.training_state import load_training_state, training_state
 from retinue.utils import comm
 from retinue.utils.events import EventStorage
 
@@ -112,7 +113,7 @@ def first_non_finite(
     if comm.get_world_size() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
         return "unknown: a model with SyncBatchNorm can't be run again by one process"
     for batch in batches:
-        with _unchanged_buffers(model), EventStorage(), torch.no_grad(), precision():
+        with _unchanged(model), EventStorage(), torch.no_grad(), precision():
             found = _first_layer(model, batch)
         if found:
             return found
@@ -157,12 +158,14 @@ def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 
 @contextlib.contextmanager
-def _unchanged_buffers(model: nn.Module) -> Iterator[None]:
-    """Put buffers back as they were, such as the running statistics of norms."""
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Put buffers back as they were, such as the running statistics of norms, and averages."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    averages = training_state(model)
     try:
         yield
     finally:
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(before[name])
+        load_training_state(model, averages)

@@ -164,13 +164,13 @@ def register_custom_op_onnx_export(
 ) -> None:
     """Tell PyTorch's older ONNX exporter how to write an operator that it doesn't know."""
     if not min_torch_version(min_version):
-        torch.onnx.register_custom_op_symbolic(opname, symbolic_fn, opset_version)  # type: ignore[attr-defined]
+        torch.onnx.register_custom_op_symbolic(opname, symbolic_fn, opset_version)  # type: ignore[attr-defined, unused-ignore]
 
 
 def unregister_custom_op_onnx_export(opname: str, opset_version: int, min_version: str) -> None:
     """Undo ``register_custom_op_onnx_export``."""
     if not min_torch_version(min_version):
-        torch.onnx.unregister_custom_op_symbolic(opname, opset_version)  # type: ignore[attr-defined]
+        torch.onnx.unregister_custom_op_symbolic(opname, opset_version)  # type: ignore[attr-defined, unused-ignore]
 
 
 def skipIfUnsupportedMinOpsetVersion(

@@ -26,6 +26,7 @@ import torch.distributed as dist
 from torch import nn
 
 from retinue.engine.non_finite import FiniteCheck, NonFiniteLossError, non_finite_loss
+from retinue.engine.training_state import load_training_state, training_state
 from retinue.utils import comm
 from retinue.utils.errors import InputError
 from retinue.utils.events import EventStorage, get_event_storage
@@ -386,11 +387,14 @@ class SimpleTrainer(TrainerBase):
                 storage.put_scalar(name, loss, cur_iter=cur_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
+        state = {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
+        of_model = training_state(self.model)
+        return {**state, "model_training_state": of_model} if of_model else state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
+        load_training_state(self.model, state_dict.get("model_training_state", {}))
 
     def after_train(self) -> None:
         super().after_train()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from retinue.engine.train_loop import HookBase
+from retinue.engine.training_state import load_training_state, training_state
 from retinue.utils import comm
 from retinue.utils.events import EventStorage
 
@@ -82,6 +83,7 @@ def _losses_only(model: nn.Module) -> Iterator[None]:
     The model itself stays in training mode, which is what makes it return losses.
     """
     modes = {module: module.training for module in model.modules()}
+    kept = training_state(model)
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     kept_still = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     with torch.random.fork_rng(devices=[d.index for d in devices]):
@@ -95,6 +97,7 @@ def _losses_only(model: nn.Module) -> Iterator[None]:
         finally:
             for module, mode in modes.items():
                 module.training = mode
+            load_training_state(model, kept)
 
 
 def build_validation_loaders(cfg: CfgNode) -> list[Iterable[Any]]:

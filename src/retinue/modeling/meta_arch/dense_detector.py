@@ -10,7 +10,7 @@ Units
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -82,6 +82,7 @@ class DenseDetector(nn.Module):
             if name not in shapes:
                 raise unknown_name("feature map for the head", name, shapes)
         self.head_in_features = list(head_in_features)
+        self._averages: set[str] = set()  # names of attributes that training averages over steps
         register_pixel_statistics(self, pixel_mean, pixel_std)
 
     @property
@@ -165,7 +166,18 @@ class DenseDetector(nn.Module):
             old = old.to(value)  # the model may have moved
         new = old * momentum + value * (1 - momentum)
         setattr(self, name, new)
+        self._averages.add(name)
         return new
+
+    def training_state(self) -> dict[str, Any]:
+        """Return the running averages: training goes on from them, but they are no weights."""
+        return {name: getattr(self, name) for name in sorted(self._averages)}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Take over running averages."""
+        for name, value in state.items():
+            setattr(self, name, value)
+            self._averages.add(name)
 
     def _decode_per_level_predictions(
         self,
