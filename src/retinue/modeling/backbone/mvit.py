@@ -93,9 +93,8 @@ class MultiScaleAttention(nn.Module):
         input_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.num_heads = num_heads
         head_dim = dim_out // num_heads
-        self.scale = head_dim**-0.5
+        self.num_heads, self.scale = num_heads, head_dim**-0.5
         self.qkv = nn.Linear(dim, dim_out * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim_out, dim_out)
         for name, stride in (("q", stride_q), ("k", stride_kv), ("v", stride_kv)):
@@ -202,13 +201,13 @@ class MultiScaleBlock(nn.Module):
             qkv_bias=qkv_bias,
             norm_layer=norm_layer,
             pool_kernel=qkv_pool_kernel,
-            stride_q=stride_q,
-            stride_kv=stride_kv,
-            residual_pooling=residual_pooling,
-            window_size=window_size,
-            use_rel_pos=use_rel_pos,
-            rel_pos_zero_init=rel_pos_zero_init,
             input_size=input_size,
+            rel_pos_zero_init=rel_pos_zero_init,
+            residual_pooling=residual_pooling,
+            stride_kv=stride_kv,
+            stride_q=stride_q,
+            use_rel_pos=use_rel_pos,
+            window_size=window_size,
         )
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = norm_layer(dim_out)

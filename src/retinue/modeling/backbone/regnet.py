@@ -75,6 +75,20 @@ def init_weights(m: nn.Module) -> None:
         nn.init.zeros_(m.bias)
 
 
+def _add_layer(
+    module: nn.Module,
+    name: str,
+    conv: nn.Conv2d,
+    norm: Norm,
+    activation_class: MakeActivation | None = None,
+) -> None:
+    """Append a convolution, its norm and its activation, named as in checkpoints."""
+    module.add_module(name, conv)
+    module.add_module(f"{name}_bn", get_norm(norm, conv.out_channels))
+    if activation_class is not None:
+        module.add_module(f"{name}_af", activation_class())
+
+
 def _in_sequence(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Run the children of a module one after the other."""
     for layer in module.children():
@@ -94,10 +108,13 @@ class ResStem(CNNBlockBase):
 
     def __init__(self, w_in: int, w_out: int, norm: Norm, activation_class: MakeActivation) -> None:
         super().__init__(w_in, w_out, 4)
-        self.conv = conv2d(w_in, w_out, 7, stride=2)
-        self.bn = get_norm(norm, w_out)
-        self.af = activation_class()
-        self.pool = pool2d(3, stride=2)
+        layers = {"conv": conv2d(w_in, w_out, 7, stride=2), "bn": get_norm(norm, w_out)}
+        for name, layer in {
+            **layers,
+            "af": activation_class(),
+            "pool": pool2d(3, stride=2),
+        }.items():
+            self.add_module(name, layer)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return _in_sequence(self, x)
@@ -129,13 +146,9 @@ class SE(nn.Module):
 
     def __init__(self, w_in: int, w_se: int, activation_class: MakeActivation) -> None:
         super().__init__()
+        squeeze, excite = (conv2d(*dims, 1, bias=True) for dims in ((w_in, w_se), (w_se, w_in)))
         self.avg_pool = gap2d()
-        self.f_ex = nn.Sequential(
-            conv2d(w_in, w_se, 1, bias=True),
-            activation_class(),
-            conv2d(w_se, w_in, 1, bias=True),
-            nn.Sigmoid(),
-        )
+        self.f_ex = nn.Sequential(squeeze, activation_class(), excite, nn.Sigmoid())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.f_ex(self.avg_pool(x))
@@ -163,12 +176,8 @@ class VanillaBlock(CNNBlockBase):
         _params: dict[str, Any],
     ) -> None:
         super().__init__(w_in, w_out, stride)
-        self.a = conv2d(w_in, w_out, 3, stride=stride)
-        self.a_bn = get_norm(norm, w_out)
-        self.a_af = activation_class()
-        self.b = conv2d(w_out, w_out, 3)
-        self.b_bn = get_norm(norm, w_out)
-        self.b_af = activation_class()
+        _add_layer(self, "a", conv2d(w_in, w_out, 3, stride=stride), norm, activation_class)
+        _add_layer(self, "b", conv2d(w_out, w_out, 3), norm, activation_class)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return _in_sequence(self, x)
@@ -187,11 +196,8 @@ class BasicTransform(nn.Module):
         _params: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.a = conv2d(w_in, w_out, 3, stride=stride)
-        self.a_bn = get_norm(norm, w_out)
-        self.a_af = activation_class()
-        self.b = conv2d(w_out, w_out, 3)
-        self.b_bn = get_norm(norm, w_out)
+        _add_layer(self, "a", conv2d(w_in, w_out, 3, stride=stride), norm, activation_class)
+        _add_layer(self, "b", conv2d(w_out, w_out, 3), norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return _in_sequence(self, x)
@@ -221,16 +227,12 @@ class BottleneckTransform(nn.Module):
     ) -> None:
         super().__init__()
         width = round(w_out * params["bot_mul"])
-        self.a = conv2d(w_in, width, 1)
-        self.a_bn = get_norm(norm, width)
-        self.a_af = activation_class()
-        self.b = conv2d(width, width, 3, stride=stride, groups=width // params["group_w"])
-        self.b_bn = get_norm(norm, width)
-        self.b_af = activation_class()
+        grouped = conv2d(width, width, 3, stride=stride, groups=width // params["group_w"])
+        _add_layer(self, "a", conv2d(w_in, width, 1), norm, activation_class)
+        _add_layer(self, "b", grouped, norm, activation_class)
         squeezed = round(w_in * params["se_r"])
         self.se = SE(width, squeezed, activation_class) if squeezed else None
-        self.c = conv2d(width, w_out, 1)
-        self.c_bn = get_norm(norm, w_out)
+        _add_layer(self, "c", conv2d(width, w_out, 1), norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return _in_sequence(self, x)

@@ -438,14 +438,11 @@ class SwinTransformer(Backbone):
                 f" num_heads, and out_indices below {len(depths)}; got {list(num_heads)} and"
                 f" {list(out_indices)}"
             )
-        self.pretrain_img_size = pretrain_img_size
+        self.ape, self.pretrain_img_size = ape, pretrain_img_size
+        self.embed_dim, self.patch_norm = embed_dim, patch_norm
+        self.frozen_stages, self.out_indices = frozen_stages, out_indices
         self.num_layers = len(depths)
         self.num_features = [embed_dim * 2**i for i in range(len(depths))]
-        self.embed_dim = embed_dim
-        self.ape = ape
-        self.patch_norm = patch_norm
-        self.out_indices = out_indices
-        self.frozen_stages = frozen_stages
 
         self.patch_embed = PatchEmbed(
             patch_size, in_chans, embed_dim, norm_layer if patch_norm else None

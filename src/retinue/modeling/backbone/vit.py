@@ -272,13 +272,13 @@ class ViT(Backbone):
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
                 drop_path=drop_path,
-                norm_layer=norm_layer,
                 act_layer=act_layer,
-                use_rel_pos=use_rel_pos,
-                rel_pos_zero_init=rel_pos_zero_init,
-                window_size=window_size if i in window_block_indexes else 0,
-                use_residual_block=i in residual_block_indexes,
+                norm_layer=norm_layer,
                 input_size=(img_size // patch_size, img_size // patch_size),
+                rel_pos_zero_init=rel_pos_zero_init,
+                use_rel_pos=use_rel_pos,
+                use_residual_block=i in residual_block_indexes,
+                window_size=window_size if i in window_block_indexes else 0,
             )
             self.blocks.append(block)
         self._out_features = [out_feature]

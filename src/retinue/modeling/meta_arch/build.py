@@ -43,9 +43,15 @@ def usable_device(name: str | torch.device) -> torch.device:
     once.
 
     Raises:
-        DeviceError: For ``"cuda:N"`` where there are not that many CUDA devices.
+        DeviceError: For ``"cuda:N"`` where there are not that many CUDA devices, and for what is no
+            device at all.
     """
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(
+            f"MODEL.DEVICE: {name!r} is no device; expected 'cpu', 'cuda', 'cuda:1', 'mps', ..."
+        ) from error
     if device.type != "cuda":
         return device
     if device.index is not None and device.index >= torch.cuda.device_count():

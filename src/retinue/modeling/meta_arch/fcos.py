@@ -85,13 +85,13 @@ class FCOS(DenseDetector):
             sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
         )
         self.box2box_transform = box2box_transform or Box2BoxTransformLinear(normalize_by_size=True)
+        # Training
+        self.focal_loss_alpha, self.focal_loss_gamma = focal_loss_alpha, focal_loss_gamma
         self.center_sampling_radius = float(center_sampling_radius)
-        self.focal_loss_alpha = focal_loss_alpha
-        self.focal_loss_gamma = focal_loss_gamma
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
+        # Inference
         self.max_detections_per_image = max_detections_per_image
+        self.test_nms_thresh, self.test_score_thresh = test_nms_thresh, test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
 
     def forward_training(
         self,

@@ -59,9 +59,15 @@ def register_pixel_statistics(
 
 
 def image_batch(
-    inputs: ImageDicts, backbone: Backbone, pixel_mean: torch.Tensor, pixel_std: torch.Tensor
+    inputs: ImageDicts, backbone: Any, pixel_mean: torch.Tensor, pixel_std: torch.Tensor
 ) -> ImageList:
     """Normalise, pad and stack the images, on the device of ``pixel_mean``.
+
+    Args:
+        inputs: a dict for each image.
+        backbone: whose ``size_divisibility`` and ``padding_constraints`` say how to pad.
+        pixel_mean: ``(C, 1, 1)``.
+        pixel_std: ``(C, 1, 1)``.
 
     Returns:
         ``(N, C, H, W)``, padded with zeros at the right and bottom as the backbone asks for.

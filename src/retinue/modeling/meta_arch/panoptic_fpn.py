@@ -55,10 +55,10 @@ class PanopticFPN(GeneralizedRCNN):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.sem_seg_head = sem_seg_head
+        self.combine_instances_score_thresh = combine_instances_score_thresh
         self.combine_overlap_thresh = combine_overlap_thresh
         self.combine_stuff_area_thresh = combine_stuff_area_thresh
-        self.combine_instances_score_thresh = combine_instances_score_thresh
+        self.sem_seg_head = sem_seg_head
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

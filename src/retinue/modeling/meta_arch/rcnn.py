@@ -78,24 +78,20 @@ class GeneralizedRCNN(nn.Module):
         super().__init__()
         if vis_period > 0 and input_format is None:
             raise InputError("GeneralizedRCNN: vis_period needs input_format, such as 'BGR'")
+        register_pixel_statistics(self, pixel_mean, pixel_std)
+        self.input_format, self.vis_period = input_format, vis_period
         self.backbone = backbone
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
-        self.input_format = input_format
-        self.vis_period = vis_period
-        register_pixel_statistics(self, pixel_mean, pixel_std)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        backbone = build_backbone(cfg)
-        return {
-            "backbone": backbone,
-            "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
-            "roi_heads": build_roi_heads(cfg, backbone.output_shape()),
+        arguments = ProposalNetwork.from_config(cfg)
+        shapes = arguments["backbone"].output_shape()
+        return arguments | {
+            "roi_heads": build_roi_heads(cfg, shapes),
             "input_format": cfg.INPUT.FORMAT,
             "vis_period": cfg.VIS_PERIOD,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
     @property
@@ -228,10 +224,10 @@ class ProposalNetwork(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = build_backbone(cfg)
         return {
-            "backbone": backbone,
-            "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "backbone": backbone,
+            "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
         }
 
     @property

@@ -176,22 +176,20 @@ class RPN(nn.Module):
         super().__init__()
         _check_anchors(in_features, head, anchor_generator)
         self.in_features = list(in_features)
-        self.rpn_head = head
-        self.anchor_generator = anchor_generator
-        self.anchor_matcher = anchor_matcher
-        self.box2box_transform = box2box_transform
+        self.anchor_generator, self.rpn_head = anchor_generator, head
+        # Training
+        self.anchor_boundary_thresh, self.anchor_matcher = anchor_boundary_thresh, anchor_matcher
         self.batch_size_per_image = batch_size_per_image
         self.positive_fraction = positive_fraction
-        self.pre_nms_topk = {True: pre_nms_topk[0], False: pre_nms_topk[1]}  # by self.training
-        self.post_nms_topk = {True: post_nms_topk[0], False: post_nms_topk[1]}
-        self.nms_thresh = nms_thresh
-        self.min_box_size = float(min_box_size)
-        self.anchor_boundary_thresh = anchor_boundary_thresh
+        self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
         if not isinstance(loss_weight, dict):
             loss_weight = dict.fromkeys(("loss_rpn_cls", "loss_rpn_loc"), loss_weight)
         self.loss_weight = loss_weight
-        self.box_reg_loss_type = box_reg_loss_type
-        self.smooth_l1_beta = smooth_l1_beta
+        # Proposals
+        self.box2box_transform = box2box_transform
+        self.pre_nms_topk = {True: pre_nms_topk[0], False: pre_nms_topk[1]}  # by self.training
+        self.post_nms_topk = {True: post_nms_topk[0], False: post_nms_topk[1]}
+        self.min_box_size, self.nms_thresh = float(min_box_size), nms_thresh
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
