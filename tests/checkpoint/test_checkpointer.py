@@ -187,6 +187,14 @@ def test_truncated_files_are_noticed(tmp_path, part, is_zip):
         read_torch_file(str(path))
 
 
+def test_a_file_of_another_kind_is_not_advised_to_be_trusted(tmp_path):
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    with pytest.raises(DamagedFileError, match=r"not a whole checkpoint") as caught:
+        read_torch_file(str(path))
+    assert "weights_only" not in str(caught.value)
+
+
 class TestResume:
     def run(self, tmp_path, seed, **arguments):
         checkpointer = Checkpointer(model(seed), str(tmp_path), **arguments)

@@ -331,6 +331,12 @@ def test_bases_at_an_address(tmp_path):
     assert cfg.SEED == 5
 
 
+def test_a_base_that_is_not_there(tmp_path):
+    path = write(tmp_path / "a.yaml", "_BASE_: b.yaml\n")
+    with pytest.raises(FileNotFoundError, match=r"a.yaml: its _BASE_ '.*b.yaml' does not exist"):
+        CfgNode.load_yaml_with_base(path)
+
+
 def test_bases_in_a_circle(tmp_path):
     path = write(tmp_path / "a.yaml", "_BASE_: a.yaml\n")
     with pytest.raises(AssertionError, match=r"_BASE_ leads back to itself: .*a\.yaml -> "):

@@ -98,7 +98,7 @@ def test_instances_without_a_polygon_are_left_out_and_named(change_json, coco_fo
 
     assert records[1]["annotations"] == []
     assert len(records[2]["annotations"][0]["segmentation"]) == 1
-    assert "dropped 1 instances" in caplog.text
+    assert "instances dropped: 1," in caplog.text
     assert "annotation ids 2" in caplog.text
 
 
@@ -131,7 +131,17 @@ def set_annotation(**change):
             r"counts of its RLE add up to 7; its size \[height, width\] \[30, 40\] has 1200",
         ),
         (lambda c: c["annotations"][0].pop("id"), ValueError, "number 0 needs an id"),
-        (lambda c: c["images"].append(c["images"][0]), ValueError, "image ids 10 occur more"),
+        (lambda c: c["images"].append(c["images"][0]), ValueError, "be unique; 10 occur more"),
+        (
+            lambda c: c["images"][2].update(file_name=None),
+            ValueError,
+            "image number 2: file_name must be text",
+        ),
+        (
+            lambda c: c["categories"][1].pop("name"),
+            ValueError,
+            "category number 1 needs an id and a name",
+        ),
         (lambda c: c["images"][2].pop("width"), ValueError, "image number 2 has no width"),
         (lambda c: c.pop("images"), ValueError, "an object with lists 'images'"),
         (lambda c: c.pop("categories"), ValueError, "has no 'categories'"),
@@ -159,6 +169,11 @@ def test_a_cut_off_file_is_named(coco_folder):
     path.write_text(path.read_text()[:100])
     with pytest.raises(ValueError, match=r"ann.json is not JSON: .*is the file whole"):
         load_coco_json(path, coco_folder)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no.json' does not exist; .*RETINUE_DATASETS"):
+        load_coco_json(tmp_path / "no.json", tmp_path)
 
 
 def test_images_only(change_json, coco_folder):

@@ -183,6 +183,8 @@ def test_instances():
     assert instances.gt_classes.tolist() == [3, 0]
     assert isinstance(instances.gt_masks, PolygonMasks)
     assert instances.gt_keypoints.tensor[1].abs().sum() == 0  # not annotated: not labelled
+    instances = utils.annotations_to_instances(annos[::-1], (10, 20))
+    assert instances.gt_keypoints.tensor[0].abs().sum() == 0
 
 
 @pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])

@@ -81,7 +81,7 @@ def test_the_first_of_many_are_shown():
         ),
         ({"category_id": "x"}, "class_outside", "class x is not among"),
         ({"bbox": [1, 1, float("nan"), 2]}, "box_not_finite", "nan"),
-        ({"bbox": [1, 1, 2]}, "box_not_finite", r"\[1.0, 1.0, 2.0\]"),
+        ({"bbox": [1, 1, 2]}, "box_not_finite", r"bbox \[1, 1, 2\]"),
         ({"segmentation": [[1, 2, 3, 4]]}, "polygon_points", "4 coordinates"),
         ({"segmentation": []}, "polygon_points", "0 coordinates"),
         (
@@ -207,3 +207,26 @@ def test_classes_of_several_sources():
     assert "3 classes, train has 2; not in checkpoint: dog; only in checkpoint: cow, pig" in str(
         checkpoint
     )
+
+
+def test_a_name_that_two_classes_have():
+    report = report_of(class_names=["x", "y", "x"])
+    (problem,) = [p for p in report.problems if p.code == "class_twice"]
+
+    assert "'x' is number 0 and 2" in problem.message
+    assert not problem.is_fatal
+
+
+@pytest.mark.parametrize("box", [[1, 2, float("nan"), 3], [1, 2, 3], [1, 2, "3", 4]])
+def test_a_file_with_a_wrong_box_is_reported_on(box, coco_folder, change_json):
+    change_json(lambda content: content["annotations"][0].update(bbox=box))
+    register_coco_instances("things", {}, coco_folder / "ann.json", coco_folder)
+    with pytest.raises(InputError, match=r"boxes are not four finite numbers.* annotation 1: bbox"):
+        report_dataset("things").raise_if_fatal()
+
+
+def test_a_file_of_wrong_types_is_named(coco_folder, change_json):
+    change_json(lambda content: content["annotations"][0].update(image_id="10"))
+    register_coco_instances("things", {}, coco_folder / "ann.json", coco_folder)
+    with pytest.raises(InputError, match=r"not of the type .*ann.json: .*string"):
+        report_dataset("things").raise_if_fatal()

@@ -326,6 +326,8 @@ def read_torch_file(path: str, path_manager: Any = PathManager) -> Any:
                     " the program that wrote it and save its state dict alone"
                 ) from error
             first_line = (reason or type(error).__name__).splitlines()[0]
+            if "weights_only" in first_line:  # PyTorch's advice here is to run code from the file
+                first_line = "it is not in PyTorch's format"
             raise DamagedFileError(f"{path}: not a whole checkpoint file ({first_line})") from error
 
 

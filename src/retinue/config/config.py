@@ -75,6 +75,7 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
                 way, and code is never run.
 
         Raises:
+            FileNotFoundError: If a base does not exist.
             InputError: If bases go round in a circle, or a file holds no mapping.
             yaml.YAMLError: If a file is not YAML.
         """
@@ -98,6 +99,11 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
         merged: dict[str, Any] = {}
         for base in [bases] if isinstance(bases, str) else bases:
             path = _base_path(base, filename)
+            if not PathManager.isfile(path):
+                raise FileNotFoundError(
+                    f"config file {filename}: its {BASE_KEY} {path!r} does not exist; a relative"
+                    " path starts at the folder of the file that names it"
+                )
             _merge_over(cls._load_over_bases(path, (*above, filename)), merged, path)
         _merge_over(own, merged, filename)
         return merged

@@ -285,8 +285,9 @@ def annotations_to_instances(
     target.gt_classes = torch.tensor([int(a["category_id"]) for a in annos], dtype=torch.int64)
     if annos and "segmentation" in annos[0]:
         target.gt_masks = _masks(annos, image_size, mask_format)
-    if annos and "keypoints" in annos[0]:
-        unlabelled = np.zeros_like(np.asarray(annos[0]["keypoints"], dtype="float64"))
+    labelled = [anno["keypoints"] for anno in annos if "keypoints" in anno]
+    if labelled:
+        unlabelled = np.zeros_like(np.asarray(labelled[0], dtype="float64"))
         points = [anno.get("keypoints", unlabelled) for anno in annos]
         target.gt_keypoints = Keypoints(np.array(points).reshape(len(annos), -1, 3))
     return target

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from retinue.data.catalog import DatasetCatalog, MetadataCatalog
+from retinue.data.health_kinds import KINDS
 from retinue.structures import BoxMode
 from retinue.utils.errors import InputError
 from retinue.utils.tables import format_table
@@ -187,90 +188,10 @@ def report_dataset(
     _check_num_classes(report, found, num_classes, num_classes_key)
     if check_files:
         _check_files(records, found, skip_unreadable)
-    if meta is not None:
+    if meta is not None and not any(KINDS[code][0] for code in found.counts):
         _check_annotation_file(meta.get("json_file"), found)
     found.finish()
     return report
-
-
-_KINDS = {  # code -> is fatal, what it is, what happens or what to do
-    "no_image": (True, "the dataset has no image", "check its annotation file"),
-    "no_instance": (True, "no image shows an object", "check the annotations, or the classes"),
-    "class_outside": (
-        True,
-        "annotations have a class outside the dataset's",
-        "correct them, or add the class to thing_classes",
-    ),
-    "no_box": (True, "annotations have no bbox", "add x, y, width, height in pixels"),
-    "box_not_finite": (True, "boxes are not four finite numbers", "correct them"),
-    "box_without_area": (False, "boxes have no area", "training leaves these instances out"),
-    "box_outside": (
-        False,
-        "boxes are outside their image",
-        "training leaves these instances out; were width and height, or x and y, exchanged?",
-    ),
-    "box_over_edge": (False, "boxes reach over the edge of their image", "they are clipped"),
-    "polygon_points": (
-        True,
-        "polygons have fewer than 3 points, or half a point",
-        "a polygon is x0, y0, x1, y1, x2, y2, ...",
-    ),
-    "rle_size": (
-        True,
-        "RLE masks are not of their image's size",
-        "an RLE has the size [height, width] of the image, and counts that add up to it",
-    ),
-    "segmentation_kind": (
-        True,
-        "segmentations are neither polygons nor RLE nor bitmaps",
-        "a list of lists, a dict, or an array is understood",
-    ),
-    "image_twice": (False, "image ids occur more than once", "evaluation needs unique ones"),
-    "annotation_twice": (
-        False,
-        "annotation ids occur more than once",
-        "evaluation needs unique ones",
-    ),
-    "class_unused": (False, "classes have no instance", "the model can't learn them"),
-    "empty_image_dropped": (
-        False,
-        "images show no object and are dropped",
-        "DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps them",
-    ),
-    "mask_missing": (
-        True,
-        "instances have no mask, and the model needs them",
-        "annotate them, or set MODEL.MASK_ON False",
-    ),
-    "keypoints_missing": (
-        True,
-        "the model needs keypoints",
-        "annotate them, or set MODEL.KEYPOINT_ON False",
-    ),
-    "keypoints_unnamed": (
-        True,
-        "keypoints have no names in the metadata",
-        "set its keypoint_names and keypoint_flip_map; mirroring needs them",
-    ),
-    "num_classes_few": (
-        True,
-        "the model is configured for fewer classes than there are",
-        "set the key to that number",
-    ),
-    "num_classes_many": (
-        False,
-        "the model is configured for more classes than there are",
-        "set the key to that number, unless the others are to be learnt later",
-    ),
-    "file_missing": (True, "image files are missing", "check the image folder"),
-    "file_missing_skipped": (False, "image files are missing", "training goes on without them"),
-    "orphan_image_id": (False, "annotations belong to no image in the file", "they are left out"),
-    "near_duplicate": (
-        False,
-        "annotations nearly cover another of their class",
-        "were images annotated twice?",
-    ),
-}
 
 
 class _Findings:
@@ -287,7 +208,7 @@ class _Findings:
             self.examples[code].append(example)
 
     def finish(self) -> None:
-        for code, (is_fatal, what, advice) in _KINDS.items():
+        for code, (is_fatal, what, advice) in KINDS.items():
             if count := self.counts[code]:
                 times = f" ({count} times)" if count > 1 else ""
                 examples = "; ".join(self.examples[code])
@@ -319,6 +240,10 @@ def _count(records: Sequence[dict[str, Any]], report: DataReport, found: _Findin
     for number, name in enumerate(report.class_names):
         if not report.instances_of_class[number]:
             found.add("class_unused", f"{number} ({name})")
+    for name, count in Counter(report.class_names).items():
+        if count > 1:
+            numbers = [i for i, other in enumerate(report.class_names) if other == name]
+            found.add("class_twice", f"{name!r} is number {' and '.join(map(str, numbers))}")
     if not records:
         found.add("no_image")
     elif not report.num_instances and any("annotations" in record for record in records):
@@ -352,7 +277,10 @@ def _check_box(anno: Mapping[str, Any], size_hw: tuple[Any, Any]) -> Iterator[tu
     if "bbox" not in anno:
         yield "no_box", "no bbox"
         return
-    box = [float(value) for value in anno["bbox"]]
+    box = list(anno["bbox"])
+    if not all(isinstance(value, (int, float, np.number)) for value in box):
+        yield "box_not_finite", f"bbox {box}"
+        return
     if len(box) not in (4, 5) or not all(map(math.isfinite, box)):
         yield "box_not_finite", f"bbox {box}"
         return
@@ -440,9 +368,13 @@ def _check_annotation_file(json_file: Any, found: _Findings) -> None:
         return
     from hotcoco import COCO
 
-    health = COCO(os.fspath(json_file)).healthcheck()
+    try:
+        health = COCO(os.fspath(json_file)).healthcheck()
+    except ValueError as error:
+        found.add("file_format", f"{json_file}: {error}")
+        return
     for finding in health["errors"] + health["warnings"]:
-        if finding["code"] in _KINDS:
+        if finding["code"] in KINDS:
             ids = finding["affected_ids"]
             example = f"annotations {', '.join(map(str, ids[:_EXAMPLES]))}"
             found.add(finding["code"], example, len(ids))

@@ -59,7 +59,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         except Exception as error:  # each format's decoder has errors of its own
             raise UnreadableImageError(
                 f"image {file_name} can't be read ({error}); replace the file or take it out of"
-                " the annotations, or set RETINUE.SKIP_UNREADABLE to go on without it"
+                " the annotations, or set RETINUE.SKIP_UNREADABLE True to go on without it"
             ) from error
     return convert_PIL_to_numpy(_apply_exif_orientation(image), format)
 

@@ -229,7 +229,7 @@ class DataSource:
 
 def _keypoint_metadata(json_file: str) -> dict[str, Any]:
     """Read names, skeleton and mirror pairs of keypoints from a COCO file, if it has any."""
-    from retinue.data.datasets.coco import read_annotation_file
+    from retinue.data.datasets.coco_file import read_annotation_file
     from retinue.visualization.colors import PALETTE, to_bytes
 
     for category in read_annotation_file(json_file).get("categories", []):
@@ -288,7 +288,7 @@ def _one_source(name: str) -> DataSource:
 
 def _image_folder(json_file: Path) -> str:
     """Guess where a COCO file's images are: the first of them decides."""
-    from retinue.data.datasets.coco import read_annotation_file
+    from retinue.data.datasets.coco_file import read_annotation_file
 
     images = read_annotation_file(json_file)["images"]
     first = images[0]["file_name"] if images else ""

@@ -140,6 +140,10 @@ def check_output_folder(path: str) -> None:
         if "://" not in path:
             with tempfile.NamedTemporaryFile(dir=path, prefix=".writable-"):
                 pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputFolderError(
+            f"OUTPUT_DIR {path!r}: a file is in its place; choose another folder"
+        ) from error
     except OSError as error:
         raise OutputFolderError(
             f"OUTPUT_DIR {path!r}: can't be written to ({error.strerror or error});"

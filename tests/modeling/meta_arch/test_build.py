@@ -61,6 +61,11 @@ def test_a_device_that_is_not_there_is_an_error(cfg, no_cuda):
         build_model(cfg)
 
 
+def test_what_is_no_device_is_named():
+    with pytest.raises(ValueError, match=r"MODEL.DEVICE: 'gpu' is no device; expected 'cpu'"):
+        build.usable_device("gpu")
+
+
 def test_a_model_that_does_not_exist_is_named():
     cfg = get_cfg()
     cfg.MODEL.META_ARCHITECTURE = "RetinaNett"

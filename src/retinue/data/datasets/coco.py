@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import gc
 import json
 import logging
 import os
@@ -23,16 +22,15 @@ from typing import Any
 import numpy as np
 
 from retinue.data.catalog import DatasetCatalog, MetadataCatalog
+from retinue.data.datasets.coco_file import read_annotation_file
 from retinue.structures import Boxes, BoxMode, PolygonMasks, RotatedBoxes
 from retinue.utils.errors import InputError, UnknownNameError
 from retinue.utils.file_io import PathManager, atomic_write, file_lock
-from retinue.utils.timer import Timer
 
 __all__ = [
     "convert_to_coco_json",
     "load_coco_json",
     "load_sem_seg",
-    "read_annotation_file",
     "register_coco_instances",
 ]
 
@@ -97,42 +95,13 @@ def load_coco_json(
         )
     if without_mask:
         logger.warning(
-            "%s: dropped %d instances whose polygons all have fewer than 3 points"
+            "%s: instances dropped: %d, whose polygons all have fewer than 3 points"
             " (annotation ids %s); check how the masks were made",
             json_file,
             len(without_mask),
             _some(without_mask),
         )
     return records
-
-
-def read_annotation_file(json_file: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON file and make sure that it looks like COCO's.
-
-    Raises:
-        InputError: If it is no JSON, or its ``images`` are no list.
-    """
-    timer = Timer()
-    with PathManager.open(os.fspath(json_file), "rb") as file:
-        raw = file.read()
-    was_enabled = gc.isenabled()
-    gc.disable()  # nothing read here is garbage; collecting would take half of the time
-    try:
-        content = json.loads(raw)
-    except ValueError as error:
-        raise InputError(f"{json_file} is not JSON: {error}; is the file whole?") from error
-    finally:
-        if was_enabled:
-            gc.enable()
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        got = f"keys {sorted(content)}" if isinstance(content, dict) else f"a {type(content)}"
-        raise InputError(
-            f"{json_file}: a COCO file is an object with lists 'images', 'annotations' and"
-            f" 'categories'; got {got}"
-        )
-    if timer.seconds() > 1:
-        logger.info("Reading %s took %.1f seconds", json_file, timer.seconds())
-    return content
 
 
 def _number_classes(
@@ -145,9 +114,14 @@ def _number_classes(
     """
     if not categories:
         raise InputError(
-            f"{json_file}: has no 'categories', so its classes are unknown; add them, or load it"
-            " with dataset_name=None"
+            f"{json_file}: has no 'categories', so its classes are unknown; add a list of objects"
+            " with an id and a name (or, in Python, load it with dataset_name=None)"
         )
+    for number, category in enumerate(categories):
+        if not {"id", "name"} <= category.keys():
+            raise InputError(
+                f"{json_file}: category number {number} needs an id and a name; got {category}"
+            )
     categories = sorted(categories, key=lambda category: category["id"])
     ids = [category["id"] for category in categories]
     twice = [value for value, count in Counter(ids).items() if count > 1]
@@ -176,10 +150,17 @@ def _images_by_id(images: Sequence[dict[str, Any]], json_file: Any) -> dict[Any,
             raise InputError(
                 f"{json_file}: image number {number} has no {', '.join(missing)}; got {image}"
             )
+        if not isinstance(image["file_name"], str):
+            raise InputError(
+                f"{json_file}: image number {number}: file_name must be text; got {image}"
+            )
     by_id = {image["id"]: image for image in sorted(images, key=lambda image: image["id"])}
     if len(by_id) < len(images):
         twice = [i for i, n in Counter(image["id"] for image in images).items() if n > 1]
-        raise InputError(f"{json_file}: image ids {_some(twice)} occur more than once")
+        raise InputError(
+            f"{json_file}: image ids must be unique; {_some(twice)} occur more than once; take out"
+            " the repeated entries, or number them anew"
+        )
     return by_id
 
 

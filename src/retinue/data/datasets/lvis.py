@@ -12,7 +12,7 @@ from typing import Any
 
 from retinue.data.catalog import DatasetCatalog, MetadataCatalog
 from retinue.data.datasets.builtin_meta import _get_coco_instances_meta
-from retinue.data.datasets.coco import read_annotation_file
+from retinue.data.datasets.coco_file import read_annotation_file
 from retinue.structures import BoxMode
 from retinue.utils.errors import InputError
 
