@@ -217,7 +217,7 @@ def seconds(call: Call) -> float:
 
 
 def peak_mib(call: Call) -> float:
-    """Return what a call adds to the process at most, in MiB; nan where there is no Linux to ask."""
+    """Return what a call adds to the process at most, in MiB; nan without Linux to ask."""
     status = Path("/proc/self/status")
     if not status.exists():
         return math.nan
