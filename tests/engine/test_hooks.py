@@ -299,7 +299,7 @@ def test_memory_is_logged_where_there_is_cuda(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "memory_summary", lambda: "summary")
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     Idle(TorchMemoryStats(2, max_runs=2)).train(0, 9)
-    lines = [r.getMessage() for r in caplog.records if r.name == "retinue.engine.hooks"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "retinue.engine.profiler_hooks"]
     assert [line.split("  ")[0] for line in lines] == ["iter: 1", "iter: 3", "summary"]
     assert "max_allocated_mem: 3MB" in lines[0]
 

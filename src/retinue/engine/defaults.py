@@ -29,7 +29,12 @@ from retinue.engine import hooks
 from retinue.engine.interrupt import Interrupt
 from retinue.engine.predictor import DefaultPredictor
 from retinue.engine.run_checks import check_class_count, check_datasets, check_same_classes
-from retinue.engine.run_plan import RunRecord, num_training_images, plan_epochs
+from retinue.engine.run_plan import (
+    RunRecord,
+    num_training_images,
+    plan_epochs,
+    scale_to_processes,
+)
 from retinue.engine.setup import (
     _highlight,
     _try_get_key,
@@ -449,39 +454,7 @@ class DefaultTrainer(TrainerBase):
         Raises:
             InputError: If the batch can't be split among the reference number of processes.
         """
-        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
-        if reference in (0, num_workers):
-            return cfg
-        if cfg.SOLVER.IMS_PER_BATCH % reference:
-            raise InputError(
-                f"SOLVER.REFERENCE_WORLD_SIZE {reference} must divide SOLVER.IMS_PER_BATCH"
-                f" {cfg.SOLVER.IMS_PER_BATCH}"
-            )
-        was_frozen = cfg.is_frozen()
-        cfg = cfg.clone()
-        cfg.defrost()
-        solver, scale = cfg.SOLVER, num_workers / reference
-        solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
-        solver.BASE_LR *= scale
-        for node, key in (
-            (solver, "MAX_ITER"),
-            (solver, "WARMUP_ITERS"),
-            (solver, "CHECKPOINT_PERIOD"),
-            (cfg.TEST, "EVAL_PERIOD"),
-        ):
-            node[key] = round(node[key] / scale)
-        solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
-        solver.REFERENCE_WORLD_SIZE = num_workers
-        logger.info(
-            "Scaled to %d processes: %d images a batch, learning rate %g, %d iterations",
-            num_workers,
-            solver.IMS_PER_BATCH,
-            solver.BASE_LR,
-            solver.MAX_ITER,
-        )
-        if was_frozen:
-            cfg.freeze()
-        return cfg
+        return scale_to_processes(cfg, num_workers)
 
     @property
     def model(self) -> nn.Module:

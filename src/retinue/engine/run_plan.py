@@ -12,8 +12,9 @@ import torch
 from retinue.config import CfgNode
 from retinue.data.common import ToIterableDataset
 from retinue.engine.run_checks import training_classes
+from retinue.utils.errors import InputError
 
-__all__ = ["RunRecord", "num_training_images", "plan_epochs"]
+__all__ = ["RunRecord", "num_training_images", "plan_epochs", "scale_to_processes"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,43 @@ def plan_epochs(cfg: CfgNode, num_images: int | None) -> CfgNode:
         images_per_step,
         max_iter,
         solver.STEPS,
+    )
+    if was_frozen:
+        cfg.freeze()
+    return cfg
+
+
+def scale_to_processes(cfg: CfgNode, num_workers: int) -> CfgNode:
+    """Do what ``DefaultTrainer.auto_scale_workers`` says."""
+    reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference in (0, num_workers):
+        return cfg
+    if cfg.SOLVER.IMS_PER_BATCH % reference:
+        raise InputError(
+            f"SOLVER.REFERENCE_WORLD_SIZE {reference} must divide SOLVER.IMS_PER_BATCH"
+            f" {cfg.SOLVER.IMS_PER_BATCH}"
+        )
+    was_frozen = cfg.is_frozen()
+    cfg = cfg.clone()
+    cfg.defrost()
+    solver, scale = cfg.SOLVER, num_workers / reference
+    solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
+    solver.BASE_LR *= scale
+    for node, key in (
+        (solver, "MAX_ITER"),
+        (solver, "WARMUP_ITERS"),
+        (solver, "CHECKPOINT_PERIOD"),
+        (cfg.TEST, "EVAL_PERIOD"),
+    ):
+        node[key] = round(node[key] / scale)
+    solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
+    solver.REFERENCE_WORLD_SIZE = num_workers
+    logger.info(
+        "Scaled to %d processes: %d images a batch, learning rate %g, %d iterations",
+        num_workers,
+        solver.IMS_PER_BATCH,
+        solver.BASE_LR,
+        solver.MAX_ITER,
     )
     if was_frozen:
         cfg.freeze()
