@@ -74,7 +74,10 @@ def check_schedule(entry: dict[str, Any]) -> None:
         for iteration, value in wanted.items():
             _close(multiplier(iteration / entry["max_iter"]), value, f"iteration {iteration}")
         return
-    from retinue.solver import build_lr_scheduler
+    if entry["config"].startswith("projects/"):
+        from retinue.projects.deeplab import build_lr_scheduler
+    else:
+        from retinue.solver import build_lr_scheduler
 
     cfg.merge_from_list(["SOLVER.MAX_ITER", entry["max_iter"]])
     optimizer = torch.optim.SGD([parameter], lr=cfg.SOLVER.BASE_LR)

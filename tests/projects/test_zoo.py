@@ -62,6 +62,8 @@ def same_target(got, want):
 def expect_equal(got, want, where):
     if dataclasses.is_dataclass(got) and not isinstance(got, type):
         expect_equal(dataclasses.asdict(got), want["fields"], where)
+    elif isinstance(want, dict) and "__dataclass__" in want:
+        expect_equal(got, want["fields"], where)
     elif isinstance(want, dict) and "__ref__" in want:
         assert same_target(got, want["__ref__"]), where
     elif isinstance(want, dict) and "__partial__" in want:

@@ -93,6 +93,19 @@ CITYSCAPES = {
     "SOLVER.STEPS": (18_000,),
     "TEST.EVAL_PERIOD": 8000,
 }
+CITYSCAPES_SEMANTIC = {  # crops of large images
+    "DATASETS.TRAIN": ("cityscapes_fine_sem_seg_train",),
+    "DATASETS.TEST": ("cityscapes_fine_sem_seg_val",),
+    "DATALOADER.NUM_WORKERS": 10,
+    "INPUT.MIN_SIZE_TRAIN": (512, 768, 1024, 1280, 1536, 1792, 2048),
+    "INPUT.MAX_SIZE_TRAIN": 4096,
+    "INPUT.MIN_SIZE_TEST": 1024,
+    "INPUT.MAX_SIZE_TEST": 2048,
+    "INPUT.CROP.ENABLED": True,
+    "INPUT.CROP.TYPE": "absolute",
+    "INPUT.CROP.SIZE": (512, 1024),
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19,
+}
 VOC = {
     "DATASETS.TRAIN": ("voc_2007_trainval", "voc_2012_trainval"),
     "DATASETS.TEST": ("voc_2007_test",),

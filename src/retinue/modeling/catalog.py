@@ -33,6 +33,9 @@ BACKBONE_REGISTRY = Registry(
     "BACKBONE",
     {
         "build_resnet_backbone": f"{_BACKBONE}.resnet:build_resnet_backbone",
+        "build_resnet_deeplab_backbone": (
+            f"{_PROJECTS}.deeplab.resnet:build_resnet_deeplab_backbone"
+        ),
         "build_resnet_fpn_backbone": f"{_BACKBONE}.fpn:build_resnet_fpn_backbone",
         "build_retinanet_resnet_fpn_backbone": (
             f"{_BACKBONE}.fpn:build_retinanet_resnet_fpn_backbone"
@@ -104,6 +107,11 @@ ROI_KEYPOINT_HEAD_REGISTRY = Registry(
 SEM_SEG_HEADS_REGISTRY = Registry(
     "SEM_SEG_HEADS",
     {
+        "DeepLabV3Head": f"{_PROJECTS}.deeplab.semantic_seg:DeepLabV3Head",
+        "DeepLabV3PlusHead": f"{_PROJECTS}.deeplab.semantic_seg:DeepLabV3PlusHead",
+        "PanopticDeepLabSemSegHead": (
+            f"{_PROJECTS}.panoptic_deeplab.panoptic_seg:PanopticDeepLabSemSegHead"
+        ),
         "PointRendSemSegHead": f"{_PROJECTS}.point_rend.semantic_seg:PointRendSemSegHead",
         "SemSegFPNHead": f"{_META_ARCH}.semantic_seg:SemSegFPNHead",
     },
@@ -114,6 +122,7 @@ META_ARCH_REGISTRY = Registry(
     "META_ARCH",
     {
         "GeneralizedRCNN": f"{_META_ARCH}.rcnn:GeneralizedRCNN",
+        "PanopticDeepLab": f"{_PROJECTS}.panoptic_deeplab.panoptic_seg:PanopticDeepLab",
         "PanopticFPN": f"{_META_ARCH}.panoptic_fpn:PanopticFPN",
         "ProposalNetwork": f"{_META_ARCH}.rcnn:ProposalNetwork",
         "RetinaNet": f"{_META_ARCH}.retinanet:RetinaNet",

@@ -11,8 +11,10 @@ from retinue.utils.lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "deeplab": "",
         "get_checkpoint_url": "retinue.projects.zoo",
         "get_config": "retinue.projects.zoo",
+        "panoptic_deeplab": "",
         "point_rend": "",
         "zoo": "",
     },

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["config_paths", "get_checkpoint_url", "get_config", "package_of"]
 
 PROJECTS = {  # detectron2's folder -> the package here
+    "DeepLab": "deeplab",
+    "Panoptic-DeepLab": "panoptic_deeplab",
     "PointRend": "point_rend",
 }
 WEIGHTS_PREFIX = "https://dl.fbaipublicfiles.com/"

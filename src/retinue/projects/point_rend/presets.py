@@ -5,6 +5,7 @@ Scores are those of the project's page in https://github.com/facebookresearch/de
 
 from retinue.model_zoo.overlays import (
     CITYSCAPES,
+    CITYSCAPES_SEMANTIC,
     COCO_STUFF,
     FPN,
     IMAGENET_STD,
@@ -50,20 +51,9 @@ SEMANTIC_POINT_REND = (
 )
 # Cityscapes, trained from ImageNet weights at the library's own evaluation period.
 CITYSCAPES_INSTANCES = CITYSCAPES | R50 | {"TEST.EVAL_PERIOD": 0, "MODEL.POINT_HEAD.NUM_CLASSES": 8}
-CITYSCAPES_SEMANTIC = {
-    "DATASETS.TRAIN": ("cityscapes_fine_sem_seg_train",),
-    "DATASETS.TEST": ("cityscapes_fine_sem_seg_val",),
-    "DATALOADER.NUM_WORKERS": 10,
-    "INPUT.MIN_SIZE_TRAIN": (512, 768, 1024, 1280, 1536, 1792, 2048),
-    "INPUT.MAX_SIZE_TRAIN": 4096,
-    "INPUT.MIN_SIZE_TEST": 1024,
-    "INPUT.MAX_SIZE_TEST": 2048,
-    "INPUT.CROP.ENABLED": True,
-    "INPUT.CROP.TYPE": "absolute",
-    "INPUT.CROP.SIZE": (512, 1024),
+CITYSCAPES_CROPS = CITYSCAPES_SEMANTIC | {
     "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA": 0.75,
     "INPUT.COLOR_AUG_SSD": True,
-    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19,
     "MODEL.POINT_HEAD.NUM_CLASSES": 19,
     "MODEL.POINT_HEAD.TRAIN_NUM_POINTS": 2048,
     "SOLVER.BASE_LR": 0.01,
@@ -111,7 +101,7 @@ PRESETS = {
     ),
     "SemanticSegmentation/Base-PointRend-Semantic-FPN.yaml": Preset((SEMANTIC_POINT_REND,)),
     "SemanticSegmentation/pointrend_semantic_R_101_FPN_1x_cityscapes.yaml": Preset(
-        (SEMANTIC_POINT_REND, R101, CITYSCAPES_SEMANTIC),
+        (SEMANTIC_POINT_REND, R101, CITYSCAPES_CROPS),
         f"{_SEMANTIC}/pointrend_semantic_R_101_FPN_1x_cityscapes/202576688/model_final_cf6ac1.pkl",
         {"miou": 78.9},
     ),

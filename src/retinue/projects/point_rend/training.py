@@ -7,31 +7,18 @@ import retinue.data.transforms as T
 from retinue.config import CfgNode
 from retinue.data import DatasetMapper, build_detection_train_loader
 from retinue.engine.runs import Trainer as _Trainer
+from retinue.projects.deeplab import training as deeplab
 from retinue.projects.point_rend.color_augmentation import ColorAugSSDTransform
 
 __all__ = ["Trainer", "build_sem_seg_train_aug"]
 
 
 def build_sem_seg_train_aug(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
-    """Return the augmentations for label maps: resize, crop, recolour, flip, as ``cfg.INPUT`` says.
-
-    Crops that one class fills are drawn again; colours change if ``INPUT.COLOR_AUG_SSD`` is there
-    and set.
-    """
-    data, crop = cfg.INPUT, cfg.INPUT.CROP
-    steps: list[T.Augmentation | T.Transform] = [
-        T.ResizeShortestEdge(data.MIN_SIZE_TRAIN, data.MAX_SIZE_TRAIN, data.MIN_SIZE_TRAIN_SAMPLING)
-    ]
-    if crop.ENABLED:
-        ignored = cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
-        steps.append(
-            T.RandomCrop_CategoryAreaConstraint(
-                crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignored
-            )
-        )
-    if data.get("COLOR_AUG_SSD", False):
-        steps.append(ColorAugSSDTransform(img_format=data.FORMAT))
-    return [*steps, T.RandomFlip()]
+    """Return DeepLab's augmentations, with changed colours if ``INPUT.COLOR_AUG_SSD`` is set."""
+    *steps, flip = deeplab.build_sem_seg_train_aug(cfg)
+    if cfg.INPUT.COLOR_AUG_SSD:
+        steps.append(ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT))
+    return [*steps, flip]
 
 
 class Trainer(_Trainer):
