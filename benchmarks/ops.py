@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from retinue import layers
+from retinue.layers.mask_ops import crop_masks
 from retinue.layers.roi_align import roi_align_levels
 
 HEIGHT, WIDTH = 800, 1216
@@ -106,18 +107,15 @@ def pooling_one_level(num: int, channels: int) -> dict[str, Call]:
 
 def cropping(num: int) -> dict[str, Call]:
     """Crop bitmasks to 28 x 28, as training does with ground truth."""
-    masks = (torch.rand(num, 1, HEIGHT, WIDTH) > 0.5).float()
-    rois = torch.cat([torch.arange(float(num))[:, None], boxes(num)], dim=1)
+    masks, corners = torch.rand(num, HEIGHT, WIDTH) > 0.5, boxes(num)
+    rois = torch.cat([torch.arange(float(num))[:, None], corners], dim=1)
 
     def theirs() -> torch.Tensor:
         from torchvision.ops import roi_align
 
-        return roi_align(masks, rois, 28, 1.0, 0, True)
+        return roi_align(masks[:, None].float(), rois, 28, 1.0, 0, True)
 
-    return {
-        "retinue": lambda: layers.roi_align(masks, rois, 28, 1.0, 0, True),
-        "torchvision": theirs,
-    }
+    return {"retinue": lambda: crop_masks(masks, corners, 28), "torchvision": theirs}
 
 
 def suppression(corners: torch.Tensor, num_groups: int, threshold: float) -> dict[str, Call]:
@@ -194,7 +192,7 @@ CASES: dict[str, Callable[[], dict[str, Call]]] = {
     "roi_align train 128x14x14": lambda: pooling(128, 14, train=True, layout=NCHW),
     "roi_align train 128x14x14, channels last": lambda: pooling(128, 14, train=True, layout=NHWC),
     "roi_align C4 300x14x14 of 1024 channels": lambda: pooling_one_level(300, 1024),
-    "roi_align of 20 bitmasks to 28x28": lambda: cropping(20),
+    "crop 64 bitmasks to 28x28": lambda: cropping(64),
     "nms 100": lambda: suppression(boxes(100), 1, 0.5),
     "nms 1000": lambda: suppression(boxes(1000), 1, 0.5),
     "nms 1000 around objects": lambda: suppression(clustered(1000), 1, 0.5),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reference import pasting as slow
-from retinue.layers import mask_ops, paste_masks_in_image
+from retinue.layers import mask_ops, paste_masks_in_image, roi_align
 from retinue.layers.mask_ops import (
     pad_masks,
     paste_mask_in_image_old,
@@ -148,3 +148,30 @@ def test_the_old_way_covers_the_last_pixel_too():
     assert out.nonzero().amax(0).tolist() == [3, 5]
     assert not soft.any()  # it ends above the image
     assert not paste_mask_in_image_old(torch.ones(3, 3), box + 50, 6, 8, 0.5).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.float64])
+def test_crops_are_those_of_roi_align(make_boxes, dtype):
+    masks = (torch.rand(9, 20, 30) > 0.5).to(dtype)
+    boxes = make_boxes(9, size=25, largest=22)
+    boxes[0] = torch.tensor([-50.0, -50, -40, -40])  # outside
+    boxes[1, 2:] = boxes[1, :2]  # a point
+    rois = torch.cat([torch.arange(9.0)[:, None], boxes], dim=1)
+
+    out = mask_ops.crop_masks(masks, boxes, 5)
+
+    expected = roi_align(masks[:, None].double(), rois, 5, 1.0, 0, True)[:, 0]
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    assert mask_ops.crop_masks(masks, boxes.float(), 5).dtype == torch.float32
+    assert mask_ops.crop_masks(masks, boxes.bfloat16(), 5).dtype == torch.float32
+
+
+def test_no_crops_and_meta_tensors():
+    assert mask_ops.crop_masks(torch.zeros(0, 6, 7), torch.zeros(0, 4), 3).shape == (0, 3, 3)
+    assert not mask_ops.crop_masks(torch.ones(1, 6, 7), torch.zeros(1, 4), 3).any()
+    meta = torch.empty(2, 6, 7, device="meta", dtype=torch.bool)
+    assert mask_ops.crop_masks(meta, torch.empty(2, 4, device="meta"), 3).shape == (2, 3, 3)
+    with pytest.raises(ValueError, match=r"boxes must have shape \(2, 4\)"):
+        mask_ops.crop_masks(meta, torch.zeros(3, 4), 3)
+    with pytest.raises(ValueError, match=r"masks must have shape \(N, H, W\)"):
+        mask_ops.crop_masks(meta[0], torch.zeros(2, 4), 3)

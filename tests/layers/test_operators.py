@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from retinue import layers
+from retinue.layers import mask_ops
 from retinue.layers.deform_conv import modulated_deform_conv
 
 FEATURES = [torch.randn(2, 3, 9, 8), torch.randn(2, 3, 5, 4)]
@@ -39,6 +40,7 @@ OPERATORS = {
     ),
     "roi_pool": lambda g: (FEATURES[0].clone().requires_grad_(g), ROIS, [2, 3], 1.0),
     "paste_masks": lambda g: (MASKS, BOXES, 10, 12, 0.5),
+    "crop_masks": lambda g: (MASKS, BOXES, 5),
     "nms": lambda g: (BOXES, SCORES, GROUPS, 0.5),
     "touching_pairs": lambda g: (BOXES, BOXES),
 }
@@ -61,6 +63,7 @@ CALLS = {
     "batched_nms": lambda x: BOXES[layers.batched_nms(BOXES, SCORES, GROUPS, 0.5)] + x.mean(),
     "nms_rotated": lambda x: BOXES[layers.nms_rotated(ROTATED, SCORES, 0.3)] + x.mean(),
     "paste_masks": lambda x: layers.paste_masks_in_image(MASKS, BOXES, (9, 12)) * x.mean(),
+    "crop_masks": lambda x: mask_ops.crop_masks(MASKS, BOXES, 5) * x.mean(),
     "iou_rotated": lambda x: layers.pairwise_iou_rotated(ROTATED * x.mean().abs(), ROTATED),
     "deform_conv": lambda x: modulated_deform_conv(
         x, x.new_ones(2, 18, 9, 8) * 0.3, None, x.new_ones(4, 3, 3, 3), padding=1

@@ -1,4 +1,4 @@
-"""Masks of regions, pasted into images.
+"""Masks of regions, pasted into images, and masks of images, cropped to regions.
 
 Shapes
     N masks; M cells along a side of a mask; H, W rows and columns of the image; P pixels.
@@ -24,12 +24,13 @@ from PIL import Image
 from torch.nn import functional as F
 
 from retinue.layers.operators import register_operator
+from retinue.layers.roi_align import AxisWeights, axis_weights, roi_align
 from retinue.utils.errors import InputError, expect_shape
 
 if TYPE_CHECKING:
     from retinue.structures import Boxes
 
-__all__ = ["paste_masks_in_image", "paste_soft_masks"]
+__all__ = ["crop_masks", "paste_masks_in_image", "paste_soft_masks"]
 
 BYTES_PER_FLOAT = 4
 # Bytes of interpolated values at a time, on devices where masks are pasted many at once.
@@ -199,6 +200,76 @@ def paste_masks_in_image(
     expect_shape("paste_masks_in_image: boxes", box_tensor, (masks.shape[0], 4))
     height, width = image_shape
     return _paste_op(masks.detach(), box_tensor.detach(), height, width, threshold)
+
+
+def _axis_matrices(weights: AxisWeights, num_bins: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make a matrix of weights a region from a list of all entries.
+
+    Returns:
+        ``(N, M, L)``, L the largest number of cells of a region, and ``(N, 2)`` int64: the first
+        cell of each region and the end of its cells.
+    """
+    counts = weights.offsets.diff()
+    bin_ = torch.repeat_interleave(counts)
+    region = bin_ // num_bins
+    num_regions = len(counts) // num_bins
+    cell = weights.cell.long()
+    first = cell.new_full((num_regions,), torch.iinfo(torch.int64).max)
+    first = first.scatter_reduce(0, region, cell, "amin")
+    end = cell.new_zeros(num_regions).scatter_reduce(0, region, cell + 1, "amax")
+    first = first.minimum(end)  # a region without cells begins where it ends
+    matrices = weights.weight.new_zeros(num_regions, num_bins, int((end - first).max()))
+    matrices[region, bin_ % num_bins, cell - first[region]] = weights.weight
+    return matrices, torch.stack([first, end], dim=1)
+
+
+def _crop(masks: torch.Tensor, boxes: torch.Tensor, mask_size: int) -> torch.Tensor:
+    dtype = torch.promote_types(boxes.dtype, torch.float32)
+    boxes = boxes.to(dtype)
+    out = boxes.new_zeros(len(boxes), mask_size, mask_size)
+    if masks.device.type != "cpu" or masks.numel() == 0 or len(boxes) == 0:
+        index = torch.arange(len(boxes), dtype=dtype, device=boxes.device)
+        rois = torch.cat([index[:, None], boxes], dim=1)
+        return out.copy_(roi_align(masks[:, None].to(dtype), rois, mask_size, aligned=True)[:, 0])
+    start, bin_size = boxes[:, :2] - 0.5, (boxes[:, 2:] - boxes[:, :2]) / mask_size
+    x = axis_weights(start[:, 0], bin_size[:, 0], mask_size, masks.shape[2], 0)
+    y = axis_weights(start[:, 1], bin_size[:, 1], mask_size, masks.shape[1], 0)
+    x_matrices, x_cells = _axis_matrices(x, mask_size)
+    y_matrices, y_cells = _axis_matrices(y, mask_size)
+    cells = torch.cat([x_cells, y_cells], dim=1).tolist()
+    for i, (left, right, top, bottom) in enumerate(cells):  # windows differ in size
+        window = masks[i, top:bottom, left:right].to(dtype)
+        rows, columns = y_matrices[i, :, : bottom - top], x_matrices[i, :, : right - left]
+        torch.mm(rows @ window, columns.T, out=out[i])
+    return out
+
+
+def _fake_crop(masks: torch.Tensor, boxes: torch.Tensor, mask_size: int) -> torch.Tensor:
+    dtype = torch.promote_types(boxes.dtype, torch.float32)
+    return boxes.new_empty((boxes.shape[0], mask_size, mask_size), dtype=dtype)
+
+
+_crop_op = register_operator(
+    "crop_masks(Tensor masks, Tensor boxes, SymInt mask_size) -> Tensor", _crop, fake=_fake_crop
+)
+
+
+def crop_masks(masks: torch.Tensor, boxes: torch.Tensor, mask_size: int) -> torch.Tensor:
+    """Resample masks of images inside boxes, as ``roi_align`` does with one channel a mask.
+
+    Only the pixels of the boxes are read, so that masks need no copy in floating point.
+
+    Args:
+        masks: ``(N, H, W)`` of any dtype.
+        boxes: ``(N, 4)``: the part of each mask, in pixels.
+        mask_size: M.
+
+    Returns:
+        ``(N, M, M)`` of the boxes' dtype, float32 at least: the mean of each cell.
+    """
+    expect_shape("crop_masks: masks", masks, ("N", "H", "W"))
+    expect_shape("crop_masks: boxes", boxes, (masks.shape[0], 4))
+    return _crop_op(masks.detach(), boxes.detach(), mask_size)
 
 
 def paste_mask_in_image_old(

@@ -140,16 +140,20 @@ class RegionPooling:
         *options: Any,
     ) -> torch.Tensor:
         rois = rois.to(_weight_dtype(features[0].dtype))
-        num_channels = features[0].shape[1]
-        out = features[0].new_empty(len(rois), *output_size, num_channels)
-        out[(levels < 0) | (levels >= len(features))] = 0
+        shape = (len(rois), *output_size, features[0].shape[1])
         sizes = [(f.shape[0], f.shape[2], f.shape[3]) for f in features]
-        tables: dict[int, torch.Tensor] = {}
+        out = tables = None
         for level, regions, matrix in self._pieces(rois, levels, sizes, output_size, *options):
-            if level not in tables:
+            if tables is None or level not in tables:
                 tables = {level: _table(features[level])}  # forgets the level before
-            pooled = sum_rows(tables[level], matrix)
-            out.index_copy_(0, regions, pooled.view(-1, *output_size, num_channels))
+            pooled = sum_rows(tables[level], matrix).view(len(regions), *shape[1:])
+            if len(regions) == len(rois):  # one piece is the whole
+                return pooled.permute(0, 3, 1, 2)
+            if out is None:
+                out = features[0].new_empty(shape)
+                out[(levels < 0) | (levels >= len(features))] = 0
+            out.index_copy_(0, regions, pooled)
+        out = features[0].new_zeros(shape) if out is None else out
         return out.permute(0, 3, 1, 2)
 
     def _backward(

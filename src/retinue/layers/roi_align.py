@@ -14,7 +14,7 @@ A bin's value is the mean of bilinear samples on a regular grid. Bilinear weight
 weight along y and one along x, so the operator is one sparse matrix, made of small outer products,
 times the table (N*H*W, C) of feature cells. Its gradient is the transposed product.
 
-Reading order: _axis_weights weighs the cells of one axis, _pooling_matrix multiplies two axes,
+Reading order: axis_weights weighs the cells of one axis, _pooling_matrix multiplies two axes,
 roi_align_levels is the operator; region_pooling.py applies the matrix.
 """
 
@@ -31,10 +31,17 @@ from retinue.layers.region_pooling import Grid, RegionPooling, samples_per_bin
 from retinue.layers.sparse_rows import Bags, expand_runs
 from retinue.utils.errors import expect_shape
 
-__all__ = ["ROIAlign", "roi_align", "roi_align_levels", "with_image_index"]
+__all__ = [
+    "AxisWeights",
+    "ROIAlign",
+    "axis_weights",
+    "roi_align",
+    "roi_align_levels",
+    "with_image_index",
+]
 
 
-class _AxisWeights(NamedTuple):
+class AxisWeights(NamedTuple):
     """What each bin reads along one axis; entries are ordered by region and bin."""
 
     offsets: torch.Tensor  # (R * P + 1,) int32: where the entries of a bin begin
@@ -42,9 +49,9 @@ class _AxisWeights(NamedTuple):
     weight: torch.Tensor  # (K,)
 
 
-def _axis_weights(
+def axis_weights(
     start: torch.Tensor, bin_size: torch.Tensor, num_bins: int, num_cells: int, sampling_ratio: int
-) -> _AxisWeights:
+) -> AxisWeights:
     """Weigh the cells of one axis for each bin of each region.
 
     Args:
@@ -76,7 +83,7 @@ def _axis_weights(
 
     region, bin_, offset = dense.nonzero(as_tuple=True)
     counts = dense.count_nonzero(dim=2).flatten()
-    return _AxisWeights(
+    return AxisWeights(
         offsets=F.pad(counts.cumsum(0), (1, 0)).int(),
         cell=(first[region, bin_, 0].long() + offset).int(),
         weight=dense[region, bin_, offset],
@@ -99,8 +106,8 @@ def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Gr
     num_images, height, width = size_nhw
     num_rows, num_columns = grid.output_size
     y_start, x_start, y_bin, x_bin = _starts_and_bin_sizes(rois, grid)
-    y = _axis_weights(y_start, y_bin, num_rows, height, grid.sampling_ratio)
-    x = _axis_weights(x_start, x_bin, num_columns, width, grid.sampling_ratio)
+    y = axis_weights(y_start, y_bin, num_rows, height, grid.sampling_ratio)
+    x = axis_weights(x_start, x_bin, num_columns, width, grid.sampling_ratio)
 
     # Entries of bin (r, p, q): each y entry of (r, p) with each x entry of (r, q).
     shape = (len(rois), num_rows, num_columns)

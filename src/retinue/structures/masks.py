@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from hotcoco import mask as runs
 
-from retinue.layers.mask_ops import paste_masks_in_image
-from retinue.layers.roi_align import ROIAlign
+from retinue.layers.mask_ops import crop_masks, paste_masks_in_image
 from retinue.structures.boxes import Boxes, _check_list
 from retinue.utils.errors import InputError, expect_shape
 
@@ -257,12 +256,7 @@ class BitMasks:
             InputError: If there isn't one box a mask.
         """
         expect_shape("BitMasks.crop_and_resize: boxes", boxes, (len(self), 4))
-        boxes = boxes.to(self.device)
-        index = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
-        rois = torch.cat((index[:, None], boxes), dim=1)  # (N, 5)
-        maps = self.tensor[:, None].float()  # (N, 1, H, W)
-        pool = ROIAlign(mask_size, spatial_scale=1.0, sampling_ratio=0, aligned=True)
-        return pool(maps, rois).squeeze(1) >= 0.5  # (N, M, M)
+        return crop_masks(self.tensor, boxes.to(self.device), mask_size) >= 0.5  # (N, M, M)
 
     def get_bounding_boxes(self) -> Boxes:
         """Return the boxes that enclose each mask; zeros for a mask without a pixel."""
