@@ -227,3 +227,74 @@ def test_the_flags_of_train_net(tmp_path, monkeypatch):
     result = run("train", "--eval-only", "--resume", *common)
     assert result.exit_code == 0, result.output
     assert "copypaste: Task: bbox" in result.output
+
+
+def test_an_option_of_two_words_with_one(tmp_path):
+    text = one_line(run("train", "--config", "x", "--train", "a.json", "--output", tmp_path))
+    assert "--train takes two words" in text
+    assert "got 'a.json' and '--output'" in text
+
+
+def test_the_model_to_evaluate_as_an_option():
+    assert "unknown model 'yolo'" in one_line(run("eval", "--model", "yolo"))
+    assert "did you mean 'SEED'" in one_line(
+        run("eval", "--model", "mask_rcnn_R_50_FPN_3x", "SEEDS", 3)
+    )
+    assert "which model?" in one_line(run("eval"))
+
+
+def test_an_unreadable_picture_among_others(untrained, tmp_path):
+    write_sample(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    result = run("predict", tmp_path, "--model", untrained, "--output", tmp_path / "out")
+
+    assert "b.png' can't be read" in one_line(result)
+    assert (tmp_path / "out" / "a.jpg").is_file()
+
+
+def test_a_folder_that_cannot_be_made(untrained, tmp_path):
+    write_sample(tmp_path / "a.png")
+    result = run("predict", tmp_path, "--model", untrained, "--output", tmp_path / "a.png")
+    assert "a.png' can't be made: a file is in its place" in one_line(result)
+
+
+def test_a_device_that_was_asked_for_is_not_replaced(untrained, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_sample(tmp_path / "a.png")
+    result = run("predict", tmp_path / "a.png", "--model", untrained, "--device", "cuda")
+    assert "device 'cuda': PyTorch finds none here" in result.stderr
+    assert result.exit_code == 2
+
+
+def test_errors_of_a_loaders_process_are_told_without_its_traceback():
+    from retinue.cli.common import _text_of
+    from retinue.utils.errors import InputError
+
+    text = (
+        "Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent call"
+        ' last):\n  File "a.py", line 3\nretinue.utils.errors.InputError: image a: is bad; see b\n'
+    )
+    assert _text_of(InputError(text)) == "image a: is bad; see b"
+    assert _text_of(InputError("plain")) == "plain"
+
+
+def test_a_broken_dataset_leaves_another_run_alone(untrained, tmp_path):
+    data = write_shapes(tmp_path, num_train=1, num_val=1)
+    data.train_json.write_text(
+        '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}'
+    )
+    for file in untrained.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    before = {f.name: f.read_bytes() for f in tmp_path.iterdir() if f.is_file()}
+    (tmp_path / "last_checkpoint").write_text("model.safetensors")
+    result = run(
+        "train", "--config", DEMO / "mask_rcnn_shapes.yaml", "--output", tmp_path, "--overwrite",
+        "--train", data.train_json, data.train_images,
+    )  # fmt: skip
+
+    assert "the dataset has no image" in result.stderr
+    assert (tmp_path / "last_checkpoint").read_text() == "model.safetensors"
+    assert (
+        before.items()
+        <= {f.name: f.read_bytes() for f in tmp_path.iterdir() if f.is_file()}.items()
+    )

@@ -230,3 +230,11 @@ def test_a_file_of_wrong_types_is_named(coco_folder, change_json):
     register_coco_instances("things", {}, coco_folder / "ann.json", coco_folder)
     with pytest.raises(InputError, match=r"not of the type .*ann.json: .*string"):
         report_dataset("things").raise_if_fatal()
+
+
+def test_masks_are_needed_of_all_or_of_none(coco_folder, change_json, things):
+    assert "mask_missing" not in codes(report_of(use_masks=None))  # none has any
+    change_json(lambda content: content["annotations"][0].pop("segmentation"))
+    report = report_dataset(things, use_masks=None)
+    with pytest.raises(InputError, match=r"have no mask, .*annotation 1; annotate them"):
+        report.raise_if_fatal()

@@ -233,6 +233,43 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_behind(small_cfg):
     assert equal(outcome(trainer), saved["model"])
 
 
+def test_a_bad_image_ends_training_where_it_goes_on(small_cfg, caplog):
+    trainer = Trainer(small_cfg)
+
+    class Spoil(HookBase):
+        def before_step(self):
+            if self.trainer.iter == 4:
+                trainer.model.layer.register_forward_hook(fail)
+
+    def fail(module, inputs, output):
+        raise OSError("image 7.png can't be read")
+
+    trainer.register_hooks([Spoil()])
+    with pytest.raises(OSError, match=r"7\.png can't be read"):
+        trainer.train()
+
+    assert "Training failed in iteration 4: image 7.png can't be read" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert (Path(small_cfg.OUTPUT_DIR) / "last_checkpoint").read_text() == "model_0000003.pth"
+    resumed = Trainer(small_cfg)
+    resumed.resume_or_load()
+    assert resumed.start_iter == 4
+
+
+def test_a_run_that_cannot_be_resumed_keeps_its_config(small_cfg):
+    from retinue.engine.runs import run_training
+
+    small_cfg.DATASETS.TEST = ()
+    run_training(small_cfg, [], False)
+    folder = Path(small_cfg.OUTPUT_DIR)
+    before = [(folder / name).read_text() for name in ("config.yaml", "classes.json")]
+    small_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
+    with pytest.raises(CheckpointError, match=r"layer.weight: \(2, 3\) in the checkpoint"):
+        run_training(small_cfg, [], True)
+
+    assert before == [(folder / name).read_text() for name in ("config.yaml", "classes.json")]
+
+
 class TestRefusals:
     @pytest.mark.parametrize("key", ["TRAIN", "TEST"])
     def test_a_string_of_datasets(self, small_cfg, key):
@@ -327,6 +364,21 @@ class TestTest:
         assert Trainer.test(small_cfg, model, [Scores(), Scores()]) == results
         with pytest.raises(AssertionError, match="1 evaluators for the 2 datasets"):
             Trainer.test(small_cfg, model, Scores())
+
+    def test_training_sets_need_not_be_there(self, small_cfg):
+        model = Trainer(small_cfg).model
+        small_cfg.DATASETS.TRAIN = ("of_long_ago",)
+        assert Trainer.test(small_cfg, model)
+        small_cfg.DATASETS.TEST = ("of_long_ago",)
+        with pytest.raises(KeyError, match=r"unknown dataset in DATASETS.TEST 'of_long_ago'"):
+            Trainer.test(small_cfg, model)
+
+    def test_keypoints_are_scored_as_the_config_says(self, small_cfg, squares):
+        from retinue.engine.runs import Trainer as Runner
+
+        small_cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.05, 0.1]
+        evaluator = Runner.build_evaluator(small_cfg, squares[1])
+        assert evaluator._kpt_oks_sigmas == [0.05, 0.1]
 
     def test_without_an_evaluator_it_is_said(self, small_cfg, caplog):
         model = Trainer(small_cfg).model

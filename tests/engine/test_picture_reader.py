@@ -86,3 +86,14 @@ def test_what_is_no_picture_is_named(tmp_path):
         only(torch.from_numpy(RGB).permute(1, 0, 2))
     with pytest.raises(ValueError, match="channels must be 'RGB' or 'BGR'; got 'rgb'"):
         only(RGB, channels="rgb")
+
+
+def test_unreadable_files_can_be_left_out(tmp_path):
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"picture '.*b.png' can't be read: cannot identify"):
+        list(read_pictures(tmp_path))
+    errors = []
+    names = [p.name for p in read_pictures(tmp_path, on_unreadable=errors.append)]
+    assert names == [str(tmp_path / "a.png")]
+    assert "b.png" in str(errors[0])

@@ -89,8 +89,11 @@ def test_the_folder_of_a_run(tmp_path):
 def test_wrong_models_are_named(tmp_path):
     with pytest.raises(KeyError, match="did you mean 'mask_rcnn_R_50_FPN_3x'"):
         find_model("mask_rcnn_R50_FPN_3x")
-    with pytest.raises(KeyError, match="or give a config file, a checkpoint"):
+    with pytest.raises(KeyError, match="no file or folder has that name"):
         find_model("yolo")
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match=r"a.png' is neither a config nor a checkpoint \(.yaml"):
+        find_model(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"checkpoint '/no/x\.pth' does not exist"):
         find_model("/no/x.pth")
     torch.save({"model": {}}, tmp_path / "x.pth")
@@ -228,3 +231,19 @@ def test_a_config_of_ones_own_keeps_its_schedule():
     assert cfg.dump() == before
     fit_schedule(cfg, 100, epochs=2)
     assert cfg.SOLVER.MAX_ITER == 13
+
+
+def test_data_in_the_wrong_order_is_named(tmp_path):
+    path = coco_file(tmp_path)
+    with pytest.raises(ValueError, match="the annotations come first"):
+        find_data((tmp_path, path))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match=r"image folder '.*a.png' is a file"):
+        find_data((path, tmp_path / "a.png"))
+
+
+def test_a_schedule_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="epochs must be more than 0; got -1"):
+        fit_schedule(get_cfg(), 10, epochs=-1)
+    with pytest.raises(ValueError, match="batch size must be at least 1; got 0"):
+        fit_schedule(get_cfg(), 10, batch_size=0)

@@ -12,7 +12,18 @@ import typer
 
 from retinue.utils.errors import InputError, close_names
 
-__all__ = ["Device", "NumGPUs", "Opts", "Weights", "check_opts", "command", "fail", "user_errors"]
+__all__ = [
+    "EXIT_WRONG_INPUT",
+    "Device",
+    "NumGPUs",
+    "Opts",
+    "Weights",
+    "check_opts",
+    "check_pair",
+    "command",
+    "fail",
+    "user_errors",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +47,14 @@ def fail(message: str) -> None:
     """Print an error in one line."""
     sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
+
+
+def _text_of(error: BaseException) -> str:
+    """Return an error's message, without the traceback that a loader's process wraps it in."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.") + ": "
+    text = str(error)
+    is_wrapped = text.startswith("Caught ") and " in DataLoader worker process" in text
+    return text.rpartition(name)[2].strip() if is_wrapped else text
 
 
 def _is_fixable(error: BaseException) -> bool:
@@ -68,7 +87,7 @@ def user_errors(function: F) -> F:
         except Exception as error:
             if not _is_fixable(error):
                 raise
-            fail(str(error))
+            fail(_text_of(error))
             raise typer.Exit(EXIT_WRONG_INPUT) from None
 
     return wrapped  # type: ignore[return-value] # the same signature
@@ -86,6 +105,19 @@ def command(app: typer.Typer, *, name: str | None = None) -> Callable[[F], F]:
         return function
 
     return add
+
+
+def check_pair(option: str, pair: Sequence[Path] | None) -> None:
+    """Check that an option of two words has not taken the next option for its second.
+
+    Raises:
+        InputError: If it has.
+    """
+    if pair is not None and any(str(word).startswith("-") for word in pair):
+        raise InputError(
+            f"{option} takes two words, the annotations and the folder of their images; got"
+            f" {str(pair[0])!r} and {str(pair[1])!r}"
+        )
 
 
 def check_opts(opts: Sequence[str] | None, options: Sequence[str]) -> list[str]:

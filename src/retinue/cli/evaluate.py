@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli.common import Device, NumGPUs, Opts, Weights, check_opts
+from retinue.cli.common import Device, NumGPUs, Opts, Weights, check_opts, check_pair
 
-_OPTIONS = ("--data", "--output", "--weights", "--device", "--num-gpus", "--help")
+_OPTIONS = ("--model", "--data", "--output", "--weights", "--device", "--num-gpus", "--help")
 
 
 def evaluate(
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(help="A name of the zoo, the folder of a run, a checkpoint, a config file."),
-    ],
+    ] = None,
     opts: Opts = None,
+    same_model: Annotated[
+        str | None, typer.Option("--model", help="The model, as an option.")
+    ] = None,
     data: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -35,6 +38,13 @@ def evaluate(
 
     Without --data, on the datasets that the model's config names.
     """
+    from retinue.utils.errors import InputError
+
+    check_pair("--data", data)
+    if same_model is not None:  # what came first is not the model then
+        model, opts = same_model, [*([model] if model else []), *(opts or [])]
+    if model is None:
+        raise InputError("which model? the folder of a run, a checkpoint, or a name of the zoo")
     words = check_opts(opts, _OPTIONS)
     from retinue.engine.api import evaluate as run
 

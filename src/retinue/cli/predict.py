@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retinue.cli.common import Device, Weights
+from retinue.cli.common import EXIT_WRONG_INPUT, Device, Weights, fail
 
 if TYPE_CHECKING:
     from retinue.engine.detector import Detection
@@ -43,6 +43,8 @@ def predict(
 
     for one in images:
         check_exists(one)
+    for folder in [output] * draw + ([json_file.parent] if json_file else []):
+        _make_folder(folder)
     detector = load(model, weights=weights, device=device)
     if model is None:
         names = ", ".join(detector.class_names)
@@ -53,7 +55,8 @@ def predict(
     used: set[str] = set()
     rows: list[dict[str, Any]] = []
     total = 0
-    for found in detector.stream(images, threshold=threshold):
+    unreadable: list[Exception] = []
+    for found in detector.stream(images, threshold=threshold, on_unreadable=unreadable.append):
         target = _write(found, detector.metadata, output, used) if draw else None
         total += len(found.instances)
         print(f"{found.name}: {_summary(found)}" + (f" -> {target}" if target else ""))
@@ -61,10 +64,23 @@ def predict(
     if json_file is not None:
         from retinue.utils.file_io import atomic_write
 
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(json_file, "w") as f:
             json.dump(rows, f, indent=1)
         print(f"{total} objects -> {json_file}")
+    for error in unreadable:
+        fail(str(error))
+    if unreadable:
+        raise typer.Exit(EXIT_WRONG_INPUT)
+
+
+def _make_folder(folder: Path) -> None:
+    from retinue.utils.errors import InputError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file is in its place" if folder.is_file() else error.strerror
+        raise InputError(f"folder {str(folder)!r} can't be made: {reason}; name another") from error
 
 
 def _summary(found: Detection) -> str:
@@ -94,7 +110,6 @@ def _write(found: Detection, metadata: Any, folder: Path, used: set[str]) -> Pat
         number += 1
         name = f"{stem}_{number}"
     used.add(name)
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}.jpg"
     with atomic_write(target, "wb") as f:
         picture = draw_instances(found.rgb, found.instances, metadata)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli.common import Device, NumGPUs, Opts, Weights, check_opts
+from retinue.cli.common import Device, NumGPUs, Opts, Weights, check_opts, check_pair
 
 _OPTIONS = (
-    "--config", "--train", "--val", "--output", "--epochs", "--batch-size", "--weights",
+    "--config", "--model", "--train", "--val", "--output", "--epochs", "--batch-size", "--weights",
     "--resume", "--overwrite", "--device", "--num-gpus", "--config-file", "--eval-only",
     "--num-machines", "--machine-rank", "--dist-url", "--help",
 )  # fmt: skip
@@ -22,8 +22,10 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
+            "--config",
+            "--model",
             help="The model: a name of the zoo such as mask_rcnn_R_50_FPN_3x, a config file, or the"
-            " folder of a run."
+            " folder of a run.",
         ),
     ] = None,
     data: Annotated[
@@ -85,6 +87,8 @@ def train(
             config_file, resume, eval_only, num_gpus, num_machines, machine_rank, dist_url, opts
         )
         return
+    check_pair("--train", data)
+    check_pair("--val", val)
     words = check_opts(opts, _OPTIONS)
     if eval_only:
         raise InputError("--eval-only goes with --config-file; otherwise use `retinue eval`")

@@ -140,7 +140,7 @@ def report_dataset(
     num_classes: int | None = None,
     num_classes_key: str = "MODEL.ROI_HEADS.NUM_CLASSES",
     filter_empty: bool = True,
-    use_masks: bool = False,
+    use_masks: bool | None = False,
     use_keypoints: bool = False,
     check_files: bool = True,
     skip_unreadable: bool = False,
@@ -155,7 +155,8 @@ def report_dataset(
         num_classes_key: the key that says so.
         filter_empty: whether training drops images without objects
             (``DATALOADER.FILTER_EMPTY_ANNOTATIONS``).
-        use_masks: whether training needs a mask of every instance.
+        use_masks: whether training needs a mask of every instance; None if it does where any has
+            one.
         use_keypoints: whether training needs keypoints.
         check_files: make sure that the image files are there.
         skip_unreadable: whether training goes on without images that are not
@@ -178,13 +179,19 @@ def report_dataset(
     )
     found = _Findings(report)
     _count(records, report, found)
+    without_mask = []
     for record in records:
         for number, anno in enumerate(record.get("annotations", ())):
             where = f"image {record.get('image_id')} ({record.get('file_name')}), annotation"
             where = f"{where} {anno.get('id', f'number {number}')}"
             for code, detail in _check_annotation(anno, record, len(class_names)):
                 found.add(code, f"{where}: {detail}")
-    _check_needs(report, found, meta, use_masks, use_keypoints)
+            if "segmentation" not in anno and not anno.get("iscrowd", 0):
+                without_mask.append(where)
+    if use_masks or (use_masks is None and len(without_mask) < report.num_instances):
+        for where in without_mask:
+            found.add("mask_missing", where)
+    _check_keypoints(report, found, meta, use_keypoints)
     _check_num_classes(report, found, num_classes, num_classes_key)
     if check_files:
         _check_files(records, found, skip_unreadable)
@@ -325,13 +332,7 @@ def _check_segmentation(segmentation: Any, size_hw: tuple[Any, Any]) -> Iterator
         yield "segmentation_kind", type(segmentation).__name__
 
 
-def _check_needs(
-    report: DataReport, found: _Findings, meta: Any, use_masks: bool, use_keypoints: bool
-) -> None:
-    with_mask = sum(report.annotated[kind] for kind in ("polygons", "rle", "bitmap"))
-    if use_masks and with_mask < report.num_instances:
-        detail = f"{with_mask} of {report.num_instances} have one"
-        found.add("mask_missing", detail, report.num_instances - with_mask)
+def _check_keypoints(report: DataReport, found: _Findings, meta: Any, use_keypoints: bool) -> None:
     with_keypoints = report.annotated["keypoints"]
     if use_keypoints and report.num_instances and not with_keypoints:
         found.add("keypoints_missing", "none has any")

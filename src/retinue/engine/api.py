@@ -33,7 +33,7 @@ __all__ = ["Detection", "Detector", "Run", "evaluate", "load", "train"]
 
 logger = logging.getLogger(__name__)
 
-_RUN_FILES = ("metrics.json", "last_checkpoint", "report.html", "results.json", "log.txt")
+_RUN_FILES = ("metrics.json", "last_checkpoint", "report.html", "results.json")
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def load(
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = threshold
         cfg.MODEL.RETINANET.SCORE_THRESH_TEST = threshold
     model = build_model(cfg).eval()
+    _warn_of_random_weights(cfg, source)
     DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     return Detector(cfg, model, source.metadata, source.name)
 
@@ -112,8 +113,31 @@ def _merged(source: ModelSource, weights: Any, device: str | None, opts: Sequenc
     if weights is not None:
         cfg.MODEL.WEIGHTS = os.fspath(weights)
     if device is not None:
+        _check_device(device)
         cfg.MODEL.DEVICE = device
     return cfg
+
+
+def _check_device(name: str) -> None:
+    """Raise an ``InputError`` for a device that isn't there, rather than take another."""
+    from retinue.modeling.meta_arch.build import usable_device
+    from retinue.utils.errors import InputError
+
+    found = usable_device(name).type
+    if not name.startswith(found):
+        raise InputError(
+            f"device {name!r}: PyTorch finds none here; name another, such as {found!r}, or none to"
+            " have the best there is; `retinue doctor` tells what PyTorch was built for"
+        )
+
+
+def _warn_of_random_weights(cfg: CfgNode, source: ModelSource) -> None:
+    if not cfg.MODEL.WEIGHTS:
+        logger.warning(
+            "%s: MODEL.WEIGHTS names no checkpoint, so the model's weights are random and so is"
+            " what it finds; give it weights",
+            source.name,
+        )
 
 
 def train(
@@ -176,7 +200,8 @@ def train(
     val_sources = run_setup.find_data(val) if val is not None else []
     if data is None and val is None and cfg.DATASETS.TEST:
         val_sources = run_setup.find_data(cfg.DATASETS.TEST)
-    _take_folder(Path(output), resume=resume, overwrite=overwrite)
+    if not resume and not overwrite:
+        _refuse_another_run(Path(output))
     runs.begin(cfg)
     sources = [*train_sources, *val_sources]
     for one in sources:
@@ -202,7 +227,8 @@ def train(
         logger.warning("%s", sentence)
     for sentence in said:
         logger.info("%s", sentence)
-    run_setup.write_class_names(Path(output), metadata)
+    if overwrite and not resume:
+        _clear(Path(output))
 
     start = time.perf_counter()
     results = launch(runs.run_training, num_gpus or 1, args=(cfg, sources, resume)) or {}
@@ -264,6 +290,7 @@ def evaluate(
     for one in sources:
         one.register()
     cfg.DATASETS.TEST = tuple(s.name for s in sources)
+    _warn_of_random_weights(cfg, source)
     reports = _check_data(cfg, [], sources, class_names=source.class_names)
     results = launch(runs.run_evaluation, num_gpus or 1, args=(cfg, sources)) or {}
     detector = load(cfg, device=device)
@@ -279,17 +306,18 @@ def evaluate(
     )
 
 
-def _take_folder(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to write over another run, or clear it away if asked to."""
+def _refuse_another_run(output: Path) -> None:
     from retinue.utils.errors import InputError
 
-    if resume or not (output / "last_checkpoint").is_file():
-        return
-    if not overwrite:
+    if (output / "last_checkpoint").is_file():
         raise InputError(
             f"folder {str(output)!r} holds a run already: resume it (--resume), choose another"
             " output, or let it go (--overwrite)"
         )
+
+
+def _clear(output: Path) -> None:
+    """Clear a run away, but for its log."""
     for path in [*(output / n for n in _RUN_FILES), *output.glob("model_*.pth")]:
         path.unlink(missing_ok=True)
     shutil.rmtree(output / "inference", ignore_errors=True)
@@ -314,9 +342,12 @@ def _check_data(
     if class_names:
         classes["the model"] = list(class_names)
     for one in [*train_sources, *val_sources]:
+        is_train = one in train_sources
         report = report_dataset(
             one.name,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and one in train_sources,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and is_train,
+            use_masks=None if is_train and cfg.MODEL.MASK_ON else False,
+            use_keypoints=is_train and cfg.MODEL.KEYPOINT_ON,
             skip_unreadable=cfg.RETINUE.SKIP_UNREADABLE,
         )
         logger.info("%s", report)

@@ -322,6 +322,12 @@ class DefaultTrainer(TrainerBase):
             if path:
                 logger.error("The weights before the loss that is not finite are in %s", path)
             raise
+        except (OSError, InputError):  # of an image or annotation: this iteration changed nothing
+            if self.iter > self.start_iter and comm.is_main_process():
+                self.iter -= 1
+                self._save_interrupted()
+                self.iter += 1
+            raise
 
     def after_step(self) -> None:
         super().after_step()
@@ -418,7 +424,7 @@ class DefaultTrainer(TrainerBase):
         """
         from retinue.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 
-        check_datasets(cfg, cls)
+        check_datasets(cfg, cls, ["TEST"])
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         if evaluators is not None and len(evaluators) != len(cfg.DATASETS.TEST):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from retinue.config import CfgNode
+    from retinue.utils.errors import InputError
 
 __all__ = ["Detection", "Detector", "Names", "draw_instances"]
 
@@ -167,11 +168,22 @@ class Detector:
         threshold: float | None = None,
         batch_size: int | None = None,
         channels: str = "RGB",
+        on_unreadable: Callable[[InputError], object] | None = None,
     ) -> Iterator[Detection]:
-        """Find objects in any number of pictures, holding one batch in memory at a time."""
+        """Find objects in any number of pictures, holding one batch in memory at a time.
+
+        Args:
+            images: as for ``predict``, like the others.
+            threshold: lowest score.
+            batch_size: pictures that go through the model together.
+            channels: order of colours.
+            on_unreadable: given the error of a file that can't be read, which is then left out; by
+                default the error is raised.
+        """
         if batch_size is None:
             batch_size = 1 if self.device.type == "cpu" else 8
-        pictures = ((p, self._input(p)) for p in read_pictures(images, channels=channels))
+        read = read_pictures(images, channels=channels, on_unreadable=on_unreadable)
+        pictures = ((p, self._input(p)) for p in read)
         # Pictures of one size only, so that nothing is padded and neighbours don't matter.
         for _, group in itertools.groupby(pictures, key=lambda pair: pair[1]["image"].shape):
             while batch := list(itertools.islice(group, batch_size)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,12 @@ def _is_pattern(path: str) -> bool:
     return glob.has_magic(path) and not os.path.exists(path) and "://" not in path
 
 
-def read_pictures(images: Any, *, channels: str = "RGB") -> Iterator[NamedPicture]:
+def read_pictures(
+    images: Any,
+    *,
+    channels: str = "RGB",
+    on_unreadable: Callable[[InputError], object] | None = None,
+) -> Iterator[NamedPicture]:
     """Yield pictures one by one, reading each when it is asked for.
 
     Args:
@@ -57,6 +62,8 @@ def read_pictures(images: Any, *, channels: str = "RGB") -> Iterator[NamedPictur
             these.
         channels: order of colours in arrays and tensors, ``"RGB"`` or, as OpenCV reads them,
             ``"BGR"``.
+        on_unreadable: given the error of a file that can't be read, which is then left out; by
+            default the error is raised.
 
     Raises:
         InputError: If a file does not exist, a folder has no pictures, or an object is no picture.
@@ -65,7 +72,14 @@ def read_pictures(images: Any, *, channels: str = "RGB") -> Iterator[NamedPictur
         raise InputError(f"channels must be 'RGB' or 'BGR'; got {channels!r}")
     for number, one in enumerate(_each(images)):
         if isinstance(one, str):
-            yield NamedPicture(one, _read_file(one))
+            try:
+                rgb = _read_file(one)
+            except InputError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(error)
+                continue
+            yield NamedPicture(one, rgb)
         else:
             yield NamedPicture(f"{number:06d}", _to_rgb(one, channels))
 
@@ -115,16 +129,15 @@ def _files(path: str) -> list[str]:
 
 
 def _read_file(path: str) -> np.ndarray:
-    from PIL import UnidentifiedImageError
-
-    from retinue.data.detection_utils import read_image
+    from retinue.data.images import UnreadableImageError, read_image
 
     try:
         return np.ascontiguousarray(read_image(path, format="RGB"))
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path!r} is not a picture that Pillow can read") from error
+    except UnreadableImageError as error:
+        reason = error.__cause__ or error
+        raise InputError(f"picture {path!r} can't be read: {reason}") from error
     except OSError as error:
-        raise InputError(f"cannot read picture {path!r}: {error}") from error
+        raise InputError(f"picture {path!r} can't be opened: {error}") from error
 
 
 def _to_rgb(one: Any, channels: str) -> np.ndarray:

@@ -32,20 +32,23 @@ NUM_CLASSES_KEYS = {
 }
 
 
-def check_datasets(cfg: CfgNode, trainer: type | None = None) -> None:
+def check_datasets(
+    cfg: CfgNode, trainer: type | None = None, keys: Sequence[str] = ("TRAIN", "TEST")
+) -> None:
     """Check that ``cfg.DATASETS.TRAIN`` and ``TEST`` are tuples of registered names.
 
     Args:
         cfg: the config.
         trainer: a trainer class; names are not looked up for loaders that it builds itself.
+        keys: which to look at.
 
     Raises:
         InputError: If one is a string, as ``("name")`` is.
         UnknownNameError: (a ``KeyError``) If a name is not registered.
     """
     builders = {"TRAIN": "build_train_loader", "TEST": "build_test_loader"}
-    for key, builder in builders.items():
-        names = cfg.DATASETS[key]
+    for key in keys:
+        names, builder = cfg.DATASETS[key], builders[key]
         if isinstance(names, str):
             raise InputError(
                 f"DATASETS.{key} must be a tuple of names; got the string {names!r}: a tuple of one"

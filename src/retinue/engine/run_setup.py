@@ -112,7 +112,10 @@ def _from_zoo(name: str, *, trained: bool) -> ModelSource:
     ends = [known for known in PRESETS if known.rpartition("/")[2] == stem]
     if stem not in PRESETS and not ends:
         known = list(PRESETS) if "/" in stem else [n.rpartition("/")[2] for n in PRESETS]
-        hint = "or give a config file, a checkpoint, or the folder of a run"
+        if os.path.isfile(name):
+            suffixes = ", ".join((*_CONFIG_SUFFIXES, *_WEIGHT_SUFFIXES))
+            raise InputError(f"file {name!r} is neither a config nor a checkpoint ({suffixes})")
+        hint = "no file or folder has that name, either"
         raise unknown_name("model", name, known, hint, max_listed=0)
     if stem not in PRESETS and len(ends) > 1:
         raise InputError(f"model {name!r} stands for several: {', '.join(ends)}; name one in full")
@@ -266,6 +269,10 @@ def find_data(data: Any) -> list[DataSource]:
             f" registered dataset; got {data!r}"
         )
     is_pair = len(data) == 2 and all(isinstance(d, str | os.PathLike) for d in data)
+    if is_pair and os.path.isdir(data[0]) and _is_file(data[1], ".json"):
+        raise InputError(
+            f"data: the annotations come first, then the folder of their images; got {data!r}"
+        )
     if is_pair and os.fspath(data[0]).endswith(".json") and not _is_file(data[1], ".json"):
         return [_coco_source(os.fspath(data[0]), os.fspath(data[1]))]
     return [source for one in data for source in find_data(one)]
@@ -313,6 +320,8 @@ def _image_folder(json_file: Path) -> str:
 def _coco_source(json_file: str, image_root: str) -> DataSource:
     if not PathManager.isfile(json_file):
         raise InputError(f"annotation file {json_file!r} does not exist")
+    if PathManager.isfile(image_root):
+        raise InputError(f"image folder {image_root!r} is a file; give the folder that has them")
     if not PathManager.isdir(image_root):
         raise InputError(f"image folder {image_root!r} does not exist")
     return DataSource(_name_of(json_file, image_root), json_file, image_root)
@@ -407,7 +416,14 @@ def fit_schedule(
 
     Returns:
         Sentences that say what was chosen.
+
+    Raises:
+        InputError: If epochs or batch are none.
     """
+    if epochs is not None and epochs <= 0:
+        raise InputError(f"epochs must be more than 0; got {epochs}")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch size must be at least 1; got {batch_size}")
     solver, fixed, planned = cfg.SOLVER, set(fixed), (planned or cfg.SOLVER).clone()
     if "SOLVER.IMS_PER_BATCH" not in fixed:
         if batch_size is not None:

@@ -20,12 +20,12 @@ from retinue.engine.defaults import DefaultTrainer
 from retinue.engine.hooks import PeriodicWriter
 from retinue.engine.launch import launch
 from retinue.engine.progress import ProgressBar, is_terminal
-from retinue.engine.run_setup import DataSource
+from retinue.engine.run_setup import DataSource, write_class_names
 from retinue.engine.setup import check_output_folder, default_setup
 from retinue.utils import comm
 from retinue.utils.collect_env import collect_env_info
 from retinue.utils.env import seed_all_rng
-from retinue.utils.errors import unknown_name
+from retinue.utils.errors import InputError, unknown_name
 from retinue.utils.events import CommonMetricPrinter, EventWriter
 from retinue.utils.file_io import atomic_write
 from retinue.utils.logger import setup_logger
@@ -71,12 +71,12 @@ class Trainer(DefaultTrainer):
         if kind not in _EVALUATORS:
             hint = f"set it in the metadata of {dataset_name!r}, or override build_evaluator"
             raise unknown_name("evaluator_type", kind, _EVALUATORS, hint)
-        evaluators = [
-            getattr(evaluation, name)(dataset_name)
-            if name in _WITHOUT_FOLDER
-            else getattr(evaluation, name)(dataset_name, output_dir=folder)
-            for name in _EVALUATORS[kind]
-        ]
+        evaluators = []
+        for name in _EVALUATORS[kind]:
+            options: dict[str, Any] = {} if name in _WITHOUT_FOLDER else {"output_dir": folder}
+            if name == "COCOEvaluator":
+                options["kpt_oks_sigmas"] = cfg.TEST.KEYPOINT_OKS_SIGMAS
+            evaluators.append(getattr(evaluation, name)(dataset_name, **options))
         return evaluators[0] if len(evaluators) == 1 else evaluation.DatasetEvaluators(evaluators)
 
     def build_writers(self) -> list[EventWriter]:
@@ -108,7 +108,7 @@ def _not_environment(record: logging.LogRecord) -> bool:
 
 
 def begin(cfg: CfgNode) -> None:
-    """Prepare a run: its folder, log, config file and seed.
+    """Prepare a run: its folder, log and seed.
 
     The log file gets everything. So does the console, unless it is a terminal, which is left to
     the progress bar, news and warnings.
@@ -133,9 +133,6 @@ def begin(cfg: CfgNode) -> None:
         if getattr(handler, "stream", None) is sys.stdout:  # the environment is for the file
             handler.addFilter(_not_environment)
     logging.getLogger(_ENVIRONMENT).debug("%s", collect_env_info())
-    if comm.is_main_process():
-        with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
-            file.write(cfg.dump())
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
 
 
@@ -146,6 +143,10 @@ def run_training(cfg: CfgNode, sources: Sequence[DataSource], resume: bool) -> d
     begin(cfg)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=resume)
+    if comm.is_main_process():  # not before: what can't be resumed keeps its own
+        with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
+            file.write(cfg.dump())
+        write_class_names(cfg.OUTPUT_DIR, MetadataCatalog.get(cfg.DATASETS.TRAIN[0]))
     trainer.train()
     return dict(getattr(trainer, "_last_eval_results", None) or {})
 
@@ -173,6 +174,8 @@ def _train_net(args: Any) -> Any:
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
+    if not cfg.DATASETS.TEST:
+        raise InputError("--eval-only: DATASETS.TEST names no dataset to evaluate on")
     model = Trainer.build_model(cfg)
     checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)

@@ -126,6 +126,9 @@ class TrainerBase:
                     self.after_step()
                     num_done += 1
                 self.iter = num_done  # tells hooks in after_train that nothing failed
+            except (OSError, InputError, FloatingPointError) as error:  # input, not a bug
+                logger.error("Training failed in iteration %d: %s", self.iter, error)
+                raise
             except Exception:
                 logger.exception("Training failed in iteration %d", self.iter)
                 raise
