@@ -5,6 +5,7 @@ shape, and perhaps a gradient. This does what ``torch.library.custom_op`` does, 
 below it: an operator of ``custom_op`` imports the compiler, a second's work, when first called.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +38,22 @@ def register_operator(
     qualified = f"retinue::{name}"
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
     torch.library.define(qualified, parenthesis + signature, tags=tags)
-    torch.library.impl(qualified, "default", kernel)
+    torch.library.impl(qualified, "default", _outside_autocast(kernel))
     torch.library.register_fake(qualified, fake)
     if backward is not None:
         torch.library.register_autograd(qualified, backward, setup_context=setup_context)
     return getattr(torch.ops.retinue, name).default
+
+
+def _outside_autocast(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep autocast out of a kernel: it computes in the dtype of what it is given."""
+
+    @functools.wraps(kernel)
+    def run(*args: Any) -> Any:
+        device = next(a.device.type for a in args if isinstance(a, torch.Tensor))
+        if not torch.is_autocast_enabled(device):
+            return kernel(*args)
+        with torch.autocast(device, enabled=False):
+            return kernel(*args)
+
+    return run
