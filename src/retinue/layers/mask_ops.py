@@ -209,7 +209,7 @@ def _axis_matrices(weights: AxisWeights, num_bins: int) -> tuple[torch.Tensor, t
         ``(N, M, L)``, L the largest number of cells of a region, and ``(N, 2)`` int64: the first
         cell of each region and the end of its cells.
     """
-    counts = weights.offsets.diff()
+    counts = weights.offsets.diff().long()
     bin_ = torch.repeat_interleave(counts)
     region = bin_ // num_bins
     num_regions = len(counts) // num_bins
