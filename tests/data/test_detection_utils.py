@@ -24,6 +24,19 @@ def picture(tmp_path):
     return str(path)
 
 
+def test_formats_that_are_none(picture):
+    with pytest.raises(ValueError, match=r"INPUT.FORMAT\): expected 'BGR', .*; got 'RBG'"):
+        utils.read_image(picture, "RBG")
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    values = np.array([[0, 255], [256, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    path = str(tmp_path / "deep.png")
+    assert utils.read_image(path, "RGB")[..., 0].tolist() == [[0, 0], [1, 255]]
+    assert (utils.read_image(path) == values).all()
+
+
 def test_formats(picture):
     assert (utils.read_image(picture) == PIXELS).all()
     assert (utils.read_image(picture, "RGB") == PIXELS).all()

@@ -106,3 +106,11 @@ class TestTheCopyKeepsUp:
         predictor.model.backbone.register_forward_hook(lambda *args: calls.append(1))
         predictor(image)
         assert calls == [1]
+
+
+def test_what_is_no_image_is_named(cfg):
+    predictor = DefaultPredictor(cfg)
+    with pytest.raises(ValueError, match=r"got NoneType; cv2\.imread returns None for files"):
+        predictor(None)
+    with pytest.raises(ValueError, match=r"an array of shape \(height, width, 3\); got str$"):
+        predictor("a.png")

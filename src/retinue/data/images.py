@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager
 
 __all__ = ["UnreadableImageError", "convert_PIL_to_numpy", "convert_image_to_rgb", "read_image"]
@@ -44,6 +45,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
     Raises:
         FileNotFoundError: If there is no such file.
         UnreadableImageError: (an ``OSError``) If it can't be decoded to its end.
+        InputError: (a ``ValueError``) If there is no such format.
     """
     try:
         file = PathManager.open(file_name, "rb")
@@ -74,11 +76,22 @@ def _apply_exif_orientation(image: Image.Image) -> Image.Image:
 
 
 def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
-    """Convert a Pillow image to an array in a format of ``read_image``."""
+    """Convert a Pillow image to an array in a format of ``read_image``.
+
+    Of 16-bit grey the upper 8 bits become colours. Pillow would turn all above 255 white.
+    """
     if format is None:
         return np.asarray(image)
     mode = "RGB" if format in ("BGR", "YUV-BT.601") else format
-    array = np.asarray(image if image.mode == mode else image.convert(mode))
+    if mode == "RGB" and image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    try:
+        array = np.asarray(image if image.mode == mode else image.convert(mode))
+    except ValueError as error:
+        raise InputError(
+            f"image format (INPUT.FORMAT): expected 'BGR', 'RGB', 'YUV-BT.601' or a mode of"
+            f" Pillow's that a picture of mode {image.mode!r} can have; got {format!r}"
+        ) from error
     if format == "L":
         return array[:, :, None]
     if format == "BGR":

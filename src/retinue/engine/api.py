@@ -266,7 +266,7 @@ def evaluate(
     """Evaluate a model on annotated data and write a report.
 
     Args:
-        model: as for ``load``.
+        model: as for ``load``, or what it returned.
         data: as for ``train``; by default the datasets that the model's config names.
         output: folder for predictions, log and report.
         weights: a checkpoint to use instead of the model's own.
@@ -282,6 +282,8 @@ def evaluate(
     from retinue.engine import run_setup, runs
     from retinue.engine.launch import launch
 
+    is_as_loaded = isinstance(model, Detector) and weights is None and device is None and not opts
+    loaded = model if is_as_loaded else None
     source = run_setup.find_model(model, trained=weights is None)
     cfg = _merged(source, weights, device, opts)
     cfg.OUTPUT_DIR = os.fspath(output)
@@ -290,11 +292,15 @@ def evaluate(
     for one in sources:
         one.register()
     cfg.DATASETS.TEST = tuple(s.name for s in sources)
-    _warn_of_random_weights(cfg, source)
+    if loaded is None:
+        _warn_of_random_weights(cfg, source)
     reports = _check_data(cfg, [], sources, class_names=source.class_names)
-    results = launch(runs.run_evaluation, num_gpus or 1, args=(cfg, sources)) or {}
-    detector = load(cfg, device=device)
-    detector.metadata.set(**{k: v for k, v in source.metadata.items() if k != "name"})
+    own = loaded.model if loaded is not None else None
+    results = launch(runs.run_evaluation, num_gpus or 1, args=(cfg, sources, own)) or {}
+    detector = loaded
+    if detector is None:
+        detector = load(cfg, device=device)
+        detector.metadata.set(**{k: v for k, v in source.metadata.items() if k != "name"})
     return _finish(
         detector,
         results,

@@ -340,7 +340,7 @@ class DefaultTrainer(TrainerBase):
         name = f"model_{self.iter:07d}"
         if not self.checkpointer.get_checkpoint_file().endswith(f"{name}.pth"):
             self.checkpointer.save(name, iteration=self.iter)
-        logger.info(
+        logger.warning(
             "Stopped after iteration %d and saved %s.pth. To go on: the same command with --resume,"
             " or trainer.resume_or_load(resume=True), with OUTPUT_DIR %s",
             self.iter,

@@ -72,10 +72,13 @@ class DefaultPredictor:
         Raises:
             InputError: If the image has another shape.
         """
-        if original_image.ndim != 3 or original_image.shape[2] != 3:
+        shape = getattr(original_image, "shape", None)
+        if shape is None or len(shape) != 3 or shape[2] != 3:
+            got = shape or type(original_image).__name__
+            hint = "; cv2.imread returns None for files that it can't read"
             raise InputError(
-                "DefaultPredictor: image must have shape (height, width, 3);"
-                f" got {original_image.shape}"
+                "DefaultPredictor: image must be an array of shape (height, width, 3);"
+                f" got {got}{hint if original_image is None else ''}"
             )
         height, width = original_image.shape[:2]
         image = original_image[:, :, ::-1] if self.input_format == "RGB" else original_image

@@ -19,6 +19,7 @@ from retinue.config import CfgNode, get_cfg
 from retinue.config.safe_yaml import load_yaml
 from retinue.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
 from retinue.data.health import DataReport
+from retinue.engine.detector import Detector
 from retinue.utils.errors import InputError, unknown_name
 from retinue.utils.file_io import PathManager, atomic_write
 
@@ -76,7 +77,8 @@ def find_model(model: Any = None, *, trained: bool = False) -> ModelSource:
 
     Args:
         model: a name of the zoo, in full or its last part; a config file; a folder that a run
-            wrote; a checkpoint with a ``config.yaml`` beside it; a config; or ``"demo"``.
+            wrote; a checkpoint with a ``config.yaml`` beside it; a config; a ``Detector``; or
+            ``"demo"``.
         trained: for a model of the zoo, start from its published weights instead of those its
             config names.
 
@@ -84,6 +86,9 @@ def find_model(model: Any = None, *, trained: bool = False) -> ModelSource:
         InputError: If a file or folder lacks what is needed.
         UnknownNameError: (a ``KeyError``) If there is no such model, with the nearest names.
     """
+    if isinstance(model, Detector):
+        known = {k: v for k, v in model.metadata.as_dict().items() if k != "name"}
+        return ModelSource(model.cfg.clone(), model.source or "a detector", metadata=known)
     if isinstance(model, CfgNode):
         return ModelSource(model.clone(), "a config", metadata=_builtin_metadata(model))
     name = os.fspath(model) if model is not None else "demo"

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from retinue.checkpoint import DetectionCheckpointer
 from retinue.config import CfgNode, get_cfg
 from retinue.data.catalog import MetadataCatalog
@@ -151,13 +153,16 @@ def run_training(cfg: CfgNode, sources: Sequence[DataSource], resume: bool) -> d
     return dict(getattr(trainer, "_last_eval_results", None) or {})
 
 
-def run_evaluation(cfg: CfgNode, sources: Sequence[DataSource]) -> dict[str, Any]:
-    """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``, in one process of several."""
+def run_evaluation(
+    cfg: CfgNode, sources: Sequence[DataSource], model: nn.Module | None = None
+) -> dict[str, Any]:
+    """Evaluate ``MODEL.WEIGHTS``, or ``model``, on ``DATASETS.TEST``, in one process of several."""
     for source in sources:
         source.register()
     begin(cfg)
-    model = Trainer.build_model(cfg)
-    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
+    if model is None:
+        model = Trainer.build_model(cfg)
+        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
     return dict(Trainer.test(cfg, model))
 
 

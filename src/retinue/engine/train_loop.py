@@ -28,7 +28,7 @@ from torch import nn
 from retinue.engine.non_finite import FiniteCheck, NonFiniteLossError, non_finite_loss
 from retinue.engine.training_state import load_training_state, training_state
 from retinue.utils import comm
-from retinue.utils.errors import InputError
+from retinue.utils.errors import InputError, UnknownNameError
 from retinue.utils.events import EventStorage, get_event_storage
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
@@ -126,7 +126,7 @@ class TrainerBase:
                     self.after_step()
                     num_done += 1
                 self.iter = num_done  # tells hooks in after_train that nothing failed
-            except (OSError, InputError, FloatingPointError) as error:  # input, not a bug
+            except (OSError, InputError, UnknownNameError, FloatingPointError) as error:  # no bug
                 logger.error("Training failed in iteration %d: %s", self.iter, error)
                 raise
             except Exception:
