@@ -18,7 +18,7 @@ _SCALARS |= {"bool": "bool", "none": "null"}
 _ORDERED_DICT = "object/apply:collections.OrderedDict"
 
 
-class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types here
+class _PlainLoader(yaml.SafeLoader):
     """The safe loader, which also understands the tags of plain things."""
 
     keep_names = False  # whether names of functions and classes stay callable by `instantiate`
