@@ -298,3 +298,8 @@ def test_a_broken_dataset_leaves_another_run_alone(untrained, tmp_path):
         before.items()
         <= {f.name: f.read_bytes() for f in tmp_path.iterdir() if f.is_file()}.items()
     )
+
+
+def test_a_demo_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    assert "a file is in its place" in one_line(run("demo", "--output", tmp_path / "file"))

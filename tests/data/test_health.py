@@ -90,6 +90,7 @@ def test_the_first_of_many_are_shown():
             r"RLE \[40, 30\], image \[30, 40\]",
         ),
         ({"segmentation": {"size": [30, 40], "counts": [5]}}, "rle_size", "counts add up to 5"),
+        ({"segmentation": {"size": [30, 40], "counts": "a!"}}, "rle_broken", "invalid RLE"),
         ({"segmentation": np.zeros((3, 3))}, "rle_size", r"bitmap \[3, 3\]"),
         ({"segmentation": "x"}, "segmentation_kind", "str"),
     ],

@@ -15,6 +15,7 @@ from retinue.engine.run_setup import (
     fit_heads,
     fit_schedule,
     read_class_names,
+    tell_apart,
     warn_of_frozen_noise,
     write_class_names,
 )
@@ -247,3 +248,12 @@ def test_a_schedule_of_nothing_is_refused():
         fit_schedule(get_cfg(), 10, epochs=-1)
     with pytest.raises(ValueError, match="batch size must be at least 1; got 0"):
         fit_schedule(get_cfg(), 10, batch_size=0)
+
+
+def test_one_file_with_two_folders_is_two_datasets(tmp_path):
+    path = coco_file(tmp_path)
+    (tmp_path / "infrared").mkdir()
+    train, val = find_data((path, tmp_path)), find_data((path, tmp_path / "infrared"))
+    (other,) = tell_apart(val, train)
+    assert other.name == f"{path} ({tmp_path / 'infrared'})"
+    assert tell_apart(train, train) == train

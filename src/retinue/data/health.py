@@ -311,6 +311,8 @@ def _check_box(anno: Mapping[str, Any], size_hw: tuple[Any, Any]) -> Iterator[tu
 
 
 def _check_segmentation(segmentation: Any, size_hw: tuple[Any, Any]) -> Iterator[tuple[str, str]]:
+    from hotcoco import mask as coco_mask
+
     if segmentation is None:
         return
     if isinstance(segmentation, list):
@@ -325,6 +327,11 @@ def _check_segmentation(segmentation: Any, size_hw: tuple[Any, Any]) -> Iterator
             yield "rle_size", f"RLE {list(size)}, image {list(size_hw)}"
         elif isinstance(counts, list) and sum(counts) != size[0] * size[1]:
             yield "rle_size", f"counts add up to {sum(counts)}, size is {list(size)}"
+        elif isinstance(counts, (str, bytes)):
+            try:
+                coco_mask.area(segmentation)
+            except ValueError as error:
+                yield "rle_broken", str(error)
     elif isinstance(segmentation, np.ndarray):
         if None not in size_hw and segmentation.shape != tuple(size_hw):
             yield "rle_size", f"bitmap {list(segmentation.shape)}, image {list(size_hw)}"

@@ -32,6 +32,11 @@ KINDS: dict[str, tuple[bool, str, str]] = {
         "RLE masks are not of their image's size",
         "an RLE has the size [height, width] of the image, and counts that add up to it",
     ),
+    "rle_broken": (
+        True,
+        "RLE masks can't be decoded",
+        "write them anew, as pycocotools.mask.encode does",
+    ),
     "segmentation_kind": (
         True,
         "segmentations are neither polygons nor RLE nor bitmaps",

@@ -200,6 +200,7 @@ def train(
     val_sources = run_setup.find_data(val) if val is not None else []
     if data is None and val is None and cfg.DATASETS.TEST:
         val_sources = run_setup.find_data(cfg.DATASETS.TEST)
+    val_sources = run_setup.tell_apart(val_sources, train_sources)
     if not resume and not overwrite:
         _refuse_another_run(Path(output))
     runs.begin(cfg)

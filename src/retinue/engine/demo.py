@@ -9,6 +9,7 @@ from typing import Any
 from retinue.data.datasets.shapes import write_sample, write_shapes
 from retinue.engine.api import Run, train
 from retinue.engine.run_setup import DEMO
+from retinue.engine.setup import check_output_folder
 
 __all__ = ["NUM_TRAIN", "NUM_VAL", "run_demo"]
 
@@ -36,6 +37,7 @@ def run_demo(
         num_val: held-out pictures.
     """
     output = Path(output)
+    check_output_folder(str(output))
     print(f"Drawing {num_train} pictures to train on and {num_val} held-out ones ...", flush=True)
     data = write_shapes(output / "data", num_train=num_train, num_val=num_val, seed=seed)
     write_sample(output / "sample.jpg")

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "fit_heads",
     "fit_schedule",
     "read_class_names",
+    "tell_apart",
     "warn_of_frozen_noise",
     "write_class_names",
 ]
@@ -296,6 +297,17 @@ def _one_source(name: str) -> DataSource:
     if not PathManager.isfile(name):
         raise InputError(f"annotation file {name!r} does not exist")
     return _coco_source(name, _image_folder(Path(name)))
+
+
+def tell_apart(sources: Sequence[DataSource], others: Sequence[DataSource]) -> list[DataSource]:
+    """Give ``sources`` other names where ``others`` have the same file with other images."""
+    roots = {other.name: other.image_root for other in others}
+    return [
+        replace(one, name=f"{one.name} ({one.image_root})")
+        if roots.get(one.name, one.image_root) != one.image_root
+        else one
+        for one in sources
+    ]
 
 
 def _image_folder(json_file: Path) -> str:
