@@ -14,8 +14,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "deeplab": "",
         "get_checkpoint_url": "retinue.projects.zoo",
         "get_config": "retinue.projects.zoo",
+        "mvitv2": "",
         "panoptic_deeplab": "",
         "point_rend": "",
+        "rethinking_batchnorm": "",
+        "vitdet": "",
         "zoo": "",
     },
 )

@@ -25,8 +25,11 @@ __all__ = ["config_paths", "get_checkpoint_url", "get_config", "package_of"]
 
 PROJECTS = {  # detectron2's folder -> the package here
     "DeepLab": "deeplab",
+    "MViTv2": "mvitv2",
     "Panoptic-DeepLab": "panoptic_deeplab",
     "PointRend": "point_rend",
+    "Rethinking-BatchNorm": "rethinking_batchnorm",
+    "ViTDet": "vitdet",
 }
 WEIGHTS_PREFIX = "https://dl.fbaipublicfiles.com/"
 

@@ -337,7 +337,7 @@ class PanopticDeepLabSemSegHead(DeepLabV3PlusHead):
             "loss_top_k": head.LOSS_TOP_K,
         }
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         features: Features,
         targets: torch.Tensor | None = None,
@@ -426,7 +426,7 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
             "use_depthwise_separable_conv": cfg.MODEL.SEM_SEG_HEAD.USE_DEPTHWISE_SEPARABLE_CONV,
         }
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         features: Features,
         center_targets: torch.Tensor | None = None,
