@@ -4,7 +4,7 @@ import math
 import pytest
 
 from retinue.engine.progress import ProgressBar
-from retinue.engine.run_report import analyse_coco, training_charts
+from retinue.engine.run_report import analyse_coco, compare_pictures, training_charts
 from retinue.utils.events import EventStorage
 
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
@@ -93,3 +93,12 @@ def test_the_progress_bar_shows_losses(capsys):
     assert "2/2" in shown
     assert "3/2" not in shown
     assert "cls" in shown
+
+
+def test_pictures_that_cannot_be_read_are_left_out(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    records = [{"file_name": str(tmp_path / name)} for name in ("a.png", "missing.png")]
+    pictures, rate = compare_pictures(None, records, {})
+
+    assert pictures == []
+    assert math.isnan(rate)

@@ -196,7 +196,17 @@ def test_a_class_outside_the_dataset_is_named(golden_name):
     evaluator = COCOEvaluator(golden_name)
     evaluator.process([{"image_id": 10}], [{"instances": instances}])
     with pytest.raises(AssertionError, match=r"classes 0 to 3 .*got a prediction of class 4"):
-        evaluator.process([{"image_id": 10}], [{"instances": row}])
+        evaluator.process([{"image_id": 20}], [{"instances": row}])
+
+
+def test_an_image_that_stands_in_for_an_unreadable_one_counts_once(golden_name, tmp_path):
+    row = Instances((240, 320))
+    row.pred_boxes, row.scores = Boxes(torch.ones(1, 4)), torch.ones(1)
+    row.pred_classes = torch.tensor([0])
+    evaluator = COCOEvaluator(golden_name, output_dir=str(tmp_path))
+    evaluator.process([{"image_id": 10}] * 2, [{"instances": row}] * 2)
+    evaluator.evaluate()
+    assert len(json.loads((tmp_path / "coco_instances_results.json").read_text())) == 1
 
 
 def test_class_names_that_do_not_fit(register):

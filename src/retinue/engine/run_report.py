@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from retinue.data.catalog import DatasetCatalog, MetadataCatalog
-from retinue.data.detection_utils import read_image
+from retinue.data.images import UnreadableImageError, read_image
 from retinue.engine.detector import _FONT_SIZE, Detector, draw_instances
 from retinue.visualization.plots import Series, smooth
 from retinue.visualization.report import Chart, Confusion, Picture, Report, Tile, write_report
@@ -190,7 +190,10 @@ def compare_pictures(
     chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, num).astype(int))]
     pictures, seconds = [], []
     for record in chosen:
-        rgb = np.ascontiguousarray(read_image(record["file_name"], "RGB"))
+        try:
+            rgb = np.ascontiguousarray(read_image(record["file_name"], "RGB"))
+        except (UnreadableImageError, FileNotFoundError):  # the log names it
+            continue
         start = time.perf_counter()
         found = detector.predict(rgb, threshold=_MIN_SCORE)
         seconds.append(time.perf_counter() - start)

@@ -145,6 +145,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._streams: dict[str, CocoStream] = {}
         self._recalls: dict[str, ProposalRecall] = {}
         self._has_any = False
+        self._image_ids: set[Any] = set()
 
     @property
     def _is_streaming(self) -> bool:
@@ -159,11 +160,14 @@ class COCOEvaluator(DatasetEvaluator):
         """Take in one batch.
 
         Args:
-            inputs: dicts with ``image_id``.
+            inputs: dicts with ``image_id``; of an image that comes again, the first counts.
             outputs: dicts with ``instances`` (``pred_boxes``, ``scores``, ``pred_classes`` and
                 maybe ``pred_masks``, ``pred_keypoints``) or ``proposals``, or both.
         """
         for image, output in zip(inputs, outputs, strict=True):
+            if image["image_id"] in self._image_ids:  # it stood in for one that can't be read
+                continue
+            self._image_ids.add(image["image_id"])
             prediction = {"image_id": image["image_id"]}
             if "instances" in output:
                 instances = output["instances"].to("cpu")
