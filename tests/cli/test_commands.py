@@ -162,13 +162,14 @@ def test_evaluating_wrong_things(untrained, tmp_path):
     assert "image folder '/no/images' does not exist" in one_line(
         run(
             "eval",
+            "--model",
             untrained,
             "--data",
             write_shapes(tmp_path, num_train=1, num_val=1).val_json,
             "/no/images",
         )
     )
-    assert "folder '/tmp' has no config.yaml" in one_line(run("eval", "/tmp"))
+    assert "folder '/tmp' has no config.yaml" in one_line(run("eval", "--model", "/tmp"))
 
 
 def test_doctor_without_the_model():
