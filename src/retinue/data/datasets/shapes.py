@@ -36,7 +36,7 @@ __all__ = ["SHAPE_CLASSES", "Scene", "ShapesDataset", "draw_scene", "write_sampl
 SHAPE_CLASSES = ("disk", "rectangle", "triangle", "star", "ring", "cross")
 
 _SAMPLES_PER_PIXEL = 3  # along each axis
-_RELATIVE_RADIUS = (0.1, 0.28)
+_RELATIVE_RADIUS = (0.12, 0.32)
 _MIN_VISIBLE = 0.5  # of an object's own area
 _MIN_CONTRAST = 60.0  # distance of two RGB colours in 0..255
 _FORMAT = 1  # raised whenever the pictures change, so that an old folder is drawn anew
@@ -211,7 +211,7 @@ def draw_scene(seed: int, index: int, *, height: int = 128, width: int = 160) ->
     masks: list[np.ndarray] = []
     labels: list[int] = []
     areas: list[int] = []
-    for _ in range(draws.integer(3, 9)):
+    for _ in range(draws.integer(3, 8)):
         label = draws.integer(0, len(SHAPE_CLASSES) - 1)
         covered = _coverage(draws, label, height, width)
         mask = covered >= 0.5
