@@ -285,13 +285,7 @@ def evaluate(
 
     is_as_loaded = isinstance(model, Detector) and weights is None and device is None and not opts
     loaded = model if is_as_loaded else None
-    detector = model if isinstance(model, Detector) else None
-    if detector is None:
-        source = run_setup.find_model(model, trained=weights is None)
-    else:
-        source = run_setup.ModelSource(
-            detector.cfg.clone(), detector.source or "model", metadata=detector.metadata.as_dict()
-        )
+    source = run_setup.find_model(model, trained=weights is None)
     cfg = _merged(source, weights, device, opts)
     cfg.OUTPUT_DIR = os.fspath(output)
     sources = run_setup.find_data(data if data is not None else cfg.DATASETS.TEST)
