@@ -232,8 +232,9 @@ def _crop(masks: torch.Tensor, boxes: torch.Tensor, mask_size: int) -> torch.Ten
         rois = torch.cat([index[:, None], boxes], dim=1)
         return out.copy_(roi_align(masks[:, None].to(dtype), rois, mask_size, aligned=True)[:, 0])
     start, bin_size = boxes[:, :2] - 0.5, (boxes[:, 2:] - boxes[:, :2]) / mask_size
-    x = axis_weights(start[:, 0], bin_size[:, 0], mask_size, masks.shape[2], 0)
-    y = axis_weights(start[:, 1], bin_size[:, 1], mask_size, masks.shape[1], 0)
+    height, width = (start.new_full((len(boxes),), size) for size in masks.shape[1:])
+    x = axis_weights(start[:, 0], bin_size[:, 0], mask_size, width, 0)
+    y = axis_weights(start[:, 1], bin_size[:, 1], mask_size, height, 0)
     x_matrices, x_cells = _axis_matrices(x, mask_size)
     y_matrices, y_cells = _axis_matrices(y, mask_size)
     cells = torch.cat([x_cells, y_cells], dim=1).tolist()

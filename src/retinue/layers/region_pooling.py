@@ -1,15 +1,19 @@
 """Pooling of regions from a feature pyramid, for operators that are sparse linear maps.
 
 Shapes
-    N images; R regions, all images together; C channels; H, W rows and columns of a feature map;
-    P, Q rows and columns of the output, in bins.
+    N images; R regions, all images together; C channels; H, W rows and columns of a level; P, Q
+    rows and columns of the output, in bins.
 
 RoIAlign and its rotated form differ in how a bin weighs the cells of a feature map. This module
 has what they share: levels, work in pieces of bounded memory, gradients, and their registration.
+
+Cells are numbered level by level, image by image and row by row. One matrix (bins, cells) is made
+for regions of all levels, ordered by level, and applied level by level, where the features are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,10 +21,10 @@ import torch
 from torch.nn.modules.utils import _pair
 
 from retinue.layers.operators import register_operator
-from retinue.layers.sparse_rows import Bags, sum_rows, sum_rows_transposed
+from retinue.layers.sparse_rows import Bags, split_bags, sum_rows, transpose_bags
 from retinue.utils.errors import InputError, expect_shape
 
-__all__ = ["Grid", "RegionPooling", "samples_per_bin"]
+__all__ = ["Grid", "RegionPooling", "Regions", "samples_per_bin"]
 
 # Sparse entries made at a time, which bounds the memory for them to about 100 MB.
 _MAX_ENTRIES = 4_000_000
@@ -32,9 +36,23 @@ class Grid(NamedTuple):
     """How a region is cut into bins and samples."""
 
     output_size: tuple[int, int]  # (P, Q)
-    spatial_scale: float  # cells per pixel
     sampling_ratio: int  # samples of a bin along each axis; 0 or less: as many as it has cells
     aligned: bool  # cell centres are at half-integer coordinates
+
+
+class Regions(NamedTuple):
+    """Regions with what is to know of their levels, ``(R,)`` unless it says otherwise."""
+
+    rois: torch.Tensor  # (R, 1 + D): index of the image, then D numbers in pixels
+    scale: torch.Tensor  # cells per pixel, of the dtype of rois
+    height: torch.Tensor  # int64: H
+    width: torch.Tensor  # int64: W
+    first_cell: torch.Tensor  # int64: the number of the first cell of the level
+    cell_dtype: torch.dtype  # of numbers of cells: int32, unless there are too many
+
+    def take(self, index: torch.Tensor) -> Regions:
+        rois, scale, height, width, first_cell = (part[index] for part in self[:5])
+        return Regions(rois, scale, height, width, first_cell, self.cell_dtype)
 
 
 def samples_per_bin(bin_size: torch.Tensor, sampling_ratio: int) -> torch.Tensor:
@@ -49,20 +67,19 @@ class RegionPooling:
 
     Args:
         name: of the operator in PyTorch's namespace ``retinue``.
-        matrix: ``(rois, (N, H, W), grid) -> Bags``: the sparse matrix, R * P * Q bags of rows in
-            the table of N * H * W cells.
-        max_entries: ``(rois, (N, H, W), grid) -> int``: at least the entries of each region.
+        matrix: ``(regions, grid) -> Bags``: the sparse matrix, R * P * Q bags of cells.
+        num_entries: ``(regions, grid) -> (R,)``: what making the entries of each region takes.
     """
 
     def __init__(
         self,
         name: str,
-        matrix: Callable[[torch.Tensor, tuple[int, int, int], Grid], Bags],
-        max_entries: Callable[[torch.Tensor, tuple[int, int, int], Grid], int],
+        matrix: Callable[[Regions, Grid], Bags],
+        num_entries: Callable[[Regions, Grid], torch.Tensor],
     ) -> None:
         self.name = name
         self.matrix = matrix
-        self.max_entries = max_entries
+        self.num_entries = num_entries
         options = "float[] spatial_scales, int sampling_ratio, bool aligned"
         self._forward_op = register_operator(
             f"{name}(Tensor[] features, Tensor rois, Tensor levels, SymInt[] output_size,"
@@ -119,17 +136,42 @@ class RegionPooling:
         spatial_scales: Sequence[float],
         sampling_ratio: int,
         aligned: bool,
-    ) -> Iterator[tuple[int, torch.Tensor, Bags]]:
-        """Yield level, the indices ``(r,)`` of some of its regions, and their matrix."""
-        num_rows, num_columns = output_size
-        for level, (size, scale) in enumerate(zip(sizes, spatial_scales, strict=True)):
-            grid = Grid((num_rows, num_columns), scale, sampling_ratio, aligned)
-            regions = (levels == level).nonzero()[:, 0]
-            if len(regions) == 0:
-                continue
-            entries = max(1, self.max_entries(rois[regions], size, grid))
-            for piece in regions.split(max(1, _MAX_ENTRIES // entries)):
-                yield level, piece, self.matrix(rois[piece], size, grid)
+    ) -> Iterator[tuple[torch.Tensor, list[int], Bags]]:
+        """Cut the work into pieces.
+
+        Args:
+            sizes: (N, H, W) of each level.
+
+        Yields:
+            Indices ``(r,)`` of regions, ordered by level; how many of them each level has; their
+            matrix.
+        """
+        levels = torch.where((levels >= 0) & (levels < len(sizes)), levels, len(sizes))
+        counts = levels.bincount(minlength=len(sizes))[: len(sizes)].tolist()
+        order = levels.argsort(stable=True)[: sum(counts)]
+        if len(order) == 0:
+            return
+        level = levels[order]
+        size = torch.tensor(sizes, device=rois.device)
+        cells = size.prod(dim=1)
+        grid = Grid((output_size[0], output_size[1]), sampling_ratio, aligned)
+        regions = Regions(
+            rois[order],
+            rois.new_tensor(spatial_scales)[level],
+            size[level, 1],
+            size[level, 2],
+            (cells.cumsum(0) - cells)[level],
+            torch.int32 if sum(map(math.prod, sizes)) < 2**31 else torch.int64,
+        )
+        piece = (self.num_entries(regions, grid).cumsum(0) - 1) // _MAX_ENTRIES
+        part_sizes = piece.unique_consecutive(return_counts=True)[1].tolist()
+        if len(part_sizes) == 1:
+            yield order, counts, self.matrix(regions, grid)
+            return
+        positions = torch.arange(len(order), device=order.device)
+        for part in positions.split(part_sizes):
+            counts = level[part].bincount(minlength=len(sizes)).tolist()
+            yield order[part], counts, self.matrix(regions.take(part), grid)
 
     def _forward(
         self,
@@ -142,17 +184,24 @@ class RegionPooling:
         rois = rois.to(_weight_dtype(features[0].dtype))
         shape = (len(rois), *output_size, features[0].shape[1])
         sizes = [(f.shape[0], f.shape[2], f.shape[3]) for f in features]
-        out = tables = None
-        for level, regions, matrix in self._pieces(rois, levels, sizes, output_size, *options):
-            if tables is None or level not in tables:
-                tables = {level: _table(features[level])}  # forgets the level before
-            pooled = sum_rows(tables[level], matrix).view(len(regions), *shape[1:])
-            if len(regions) == len(rois):  # one piece is the whole
-                return pooled.permute(0, 3, 1, 2)
-            if out is None:
-                out = features[0].new_empty(shape)
-                out[(levels < 0) | (levels >= len(features))] = 0
-            out.index_copy_(0, regions, pooled)
+        out, tables = None, dict[int, torch.Tensor]()
+        for order, counts, matrix in self._pieces(rois, levels, sizes, output_size, *options):
+            first_cell = 0
+            num_bins = [count * output_size[0] * output_size[1] for count in counts]
+            parts = zip(order.split(counts), split_bags(matrix, num_bins), strict=True)
+            for level, (regions, bags) in enumerate(parts):
+                if len(regions) > 0:
+                    if level not in tables:
+                        tables = {level: _table(features[level])}  # forgets the level before
+                    bags = bags._replace(rows=bags.rows - first_cell)
+                    pooled = sum_rows(tables[level], bags).view(len(regions), *shape[1:])
+                    if len(regions) == len(rois):  # all of one level, thus in order
+                        return pooled.permute(0, 3, 1, 2)
+                    if out is None:
+                        out = features[0].new_empty(shape)
+                        out[(levels < 0) | (levels >= len(features))] = 0
+                    out.index_copy_(0, regions, pooled)
+                first_cell += math.prod(sizes[level])
         out = features[0].new_zeros(shape) if out is None else out
         return out.permute(0, 3, 1, 2)
 
@@ -165,23 +214,20 @@ class RegionPooling:
         *options: Any,
     ) -> list[torch.Tensor]:
         rois = rois.to(_weight_dtype(grad.dtype))
-        num_channels = grad.shape[1]
         sizes_nhw = _triples(sizes)
-        totals: list[torch.Tensor | None] = [None] * len(sizes_nhw)
-        grad_bins = grad.permute(0, 2, 3, 1)  # (R, P, Q, C)
-        for level, regions, matrix in self._pieces(
-            rois, levels, sizes_nhw, grad.shape[2:], *options
-        ):
-            num_images, height, width = sizes_nhw[level]
-            sums = grad_bins.index_select(0, regions).reshape(-1, num_channels)
-            share = sum_rows_transposed(sums, matrix, num_images * height * width)
-            total = totals[level]
-            totals[level] = share if total is None else total.add_(share)
+        num_cells = [math.prod(size) for size in sizes_nhw]
+        grad_bins = _table(grad)  # (R * P * Q, C)
+        per_region = torch.arange(grad.shape[2] * grad.shape[3], device=grad.device)
+        totals: list[torch.Tensor] = []
+        for order, _, matrix in self._pieces(rois, levels, sizes_nhw, grad.shape[2:], *options):
+            bin_ = (order[:, None] * len(per_region) + per_region).flatten()
+            transposed = transpose_bags(matrix, sum(num_cells), bin_)
+            shares = [sum_rows(grad_bins, bags) for bags in split_bags(transposed, num_cells)]
+            totals = [a.add_(b) for a, b in zip(totals, shares, strict=True)] if totals else shares
+        totals = totals or [grad_bins.new_zeros(num, grad.shape[1]) for num in num_cells]
         return [
-            (grad.new_zeros(n * h * w, num_channels) if total is None else total)
-            .view(n, h, w, num_channels)
-            .permute(0, 3, 1, 2)
-            for total, (n, h, w) in zip(totals, sizes_nhw, strict=True)
+            total.view(*size, grad.shape[1]).permute(0, 3, 1, 2)
+            for total, size in zip(totals, sizes_nhw, strict=True)
         ]
 
     def _grad_of_features(self, ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:

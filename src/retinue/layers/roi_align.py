@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retinue.layers.region_pooling import Grid, RegionPooling, samples_per_bin
+from retinue.layers.region_pooling import Grid, RegionPooling, Regions, samples_per_bin
 from retinue.layers.sparse_rows import Bags, expand_runs
 from retinue.utils.errors import expect_shape
 
@@ -50,7 +50,11 @@ class AxisWeights(NamedTuple):
 
 
 def axis_weights(
-    start: torch.Tensor, bin_size: torch.Tensor, num_bins: int, num_cells: int, sampling_ratio: int
+    start: torch.Tensor,
+    bin_size: torch.Tensor,
+    num_bins: int,
+    num_cells: torch.Tensor,
+    sampling_ratio: int,
 ) -> AxisWeights:
     """Weigh the cells of one axis for each bin of each region.
 
@@ -58,24 +62,25 @@ def axis_weights(
         start: ``(R,)`` where regions start, in cells.
         bin_size: ``(R,)`` cells per bin.
         num_bins: P.
-        num_cells: H or W.
+        num_cells: ``(R,)`` H or W of the feature map of each region.
         sampling_ratio: see ``Grid``.
     """
     dtype, device = start.dtype, start.device
     num_samples = samples_per_bin(bin_size, sampling_ratio)[:, None, None]
     divisor = num_samples.clamp(min=1)
     start, bin_size = start[:, None, None], bin_size[:, None, None]
+    num_cells = num_cells.to(dtype)[:, None, None]
     bins = torch.arange(num_bins, dtype=dtype, device=device)[:, None]
     samples = torch.arange(int(divisor.max()), dtype=dtype, device=device)
     # Operations in the reference's order, so that samples on a border fall on the same side.
     position = start + bins * bin_size + (samples + 0.5) * bin_size / divisor
     is_used = (position >= -1) & (position <= num_cells) & (samples < num_samples)  # (R, P, S)
     position = torch.where(is_used, position, 0.0).clamp(min=0)
-    low = position.floor().clamp(max=num_cells - 1)
+    low = position.floor().minimum(num_cells - 1)
     upper_share = torch.where(low < num_cells - 1, position - low, 0.0)
     share = is_used / divisor
 
-    first = torch.where(is_used, low, float(num_cells)).amin(dim=2, keepdim=True)  # (R, P, 1)
+    first = torch.where(is_used, low, num_cells).amin(dim=2, keepdim=True)  # (R, P, 1)
     slot = torch.where(is_used, low - first, 0.0).long()
     dense = start.new_zeros(len(start), num_bins, int(slot.max()) + 2)
     dense.scatter_add_(2, slot, (1 - upper_share) * share)
@@ -91,10 +96,10 @@ def axis_weights(
 
 
 def _starts_and_bin_sizes(
-    rois: torch.Tensor, grid: Grid
+    regions: Regions, grid: Grid
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return ``(R,)`` starts along y and x and bin sizes along y and x, in cells."""
-    corners = rois[:, 1:] * grid.spatial_scale - (0.5 if grid.aligned else 0.0)
+    corners = regions.rois[:, 1:] * regions.scale[:, None] - (0.5 if grid.aligned else 0.0)
     extent = corners[:, 2:] - corners[:, :2]
     if not grid.aligned:
         extent = extent.clamp(min=1)
@@ -102,15 +107,14 @@ def _starts_and_bin_sizes(
     return corners[:, 1], corners[:, 0], extent[:, 1] / num_rows, extent[:, 0] / num_columns
 
 
-def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Grid) -> Bags:
-    num_images, height, width = size_nhw
+def _pooling_matrix(regions: Regions, grid: Grid) -> Bags:
     num_rows, num_columns = grid.output_size
-    y_start, x_start, y_bin, x_bin = _starts_and_bin_sizes(rois, grid)
-    y = axis_weights(y_start, y_bin, num_rows, height, grid.sampling_ratio)
-    x = axis_weights(x_start, x_bin, num_columns, width, grid.sampling_ratio)
+    y_start, x_start, y_bin, x_bin = _starts_and_bin_sizes(regions, grid)
+    y = axis_weights(y_start, y_bin, num_rows, regions.height, grid.sampling_ratio)
+    x = axis_weights(x_start, x_bin, num_columns, regions.width, grid.sampling_ratio)
 
     # Entries of bin (r, p, q): each y entry of (r, p) with each x entry of (r, q).
-    shape = (len(rois), num_rows, num_columns)
+    shape = (len(regions.rois), num_rows, num_columns)
     y_first = y.offsets[:-1].view(-1, num_rows, 1).expand(shape).flatten()
     y_count = y.offsets.diff().view(-1, num_rows, 1).expand(shape).flatten()
     x_first = x.offsets[:-1].view(-1, 1, num_columns).expand(shape).flatten()
@@ -120,9 +124,11 @@ def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Gr
     x_entry, line, x_offsets = expand_runs(
         x_first.index_select(0, bin_), x_count.index_select(0, bin_)
     )
-    index_dtype = torch.int32 if num_images * height * width < 2**31 else torch.int64
-    image = rois[:, 0].to(index_dtype).index_select(0, bin_ // (num_rows * num_columns))
-    line_start = (image * height + y.cell.index_select(0, y_entry)) * width
+    image_start = regions.first_cell + regions.rois[:, 0].long() * regions.height * regions.width
+    region = bin_ // (num_rows * num_columns)
+    index_dtype = regions.cell_dtype
+    line_start = image_start.to(index_dtype).index_select(0, region)
+    line_start += y.cell.index_select(0, y_entry) * regions.width.to(index_dtype)[region]
     line_weight = y.weight.index_select(0, y_entry)
     return Bags(
         rows=line_start.index_select(0, line) + x.cell.index_select(0, x_entry),
@@ -131,16 +137,19 @@ def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Gr
     )
 
 
-def _max_entries(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Grid) -> int:
-    _, _, y_bin, x_bin = _starts_and_bin_sizes(rois, grid)
-    num_y = int(samples_per_bin(y_bin, grid.sampling_ratio).max())
-    num_x = int(samples_per_bin(x_bin, grid.sampling_ratio).max())
+def _num_entries(regions: Regions, grid: Grid) -> torch.Tensor:
+    _, _, y_bin, x_bin = _starts_and_bin_sizes(regions, grid)
+    num_y = samples_per_bin(y_bin, grid.sampling_ratio).long()
+    num_x = samples_per_bin(x_bin, grid.sampling_ratio).long()
     num_rows, num_columns = grid.output_size
-    cells = min(2 * num_y, num_y + 1, size_nhw[1]) * min(2 * num_x, num_x + 1, size_nhw[2])
-    return num_rows * num_columns * cells + num_rows * num_y + num_columns * num_x
+    y_cells = (num_y + 1).minimum(2 * num_y).minimum(regions.height)
+    x_cells = (num_x + 1).minimum(2 * num_x).minimum(regions.width)
+    # Samples along the axes come in tables as wide as the largest region needs.
+    samples = num_rows * num_y.max() + num_columns * num_x.max()
+    return num_rows * num_columns * y_cells * x_cells + samples
 
 
-_pool = RegionPooling("roi_align_levels", _pooling_matrix, _max_entries)
+_pool = RegionPooling("roi_align_levels", _pooling_matrix, _num_entries)
 
 
 def roi_align_levels(

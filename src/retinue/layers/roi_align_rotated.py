@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from retinue.layers.region_pooling import Grid, RegionPooling, samples_per_bin
+from retinue.layers.region_pooling import Grid, RegionPooling, Regions, samples_per_bin
 from retinue.layers.sparse_rows import Bags, expand_runs
 from retinue.utils.errors import expect_shape
 
@@ -27,21 +27,27 @@ __all__ = ["ROIAlignRotated", "roi_align_rotated", "roi_align_rotated_levels"]
 
 
 def _neighbours(
-    position: torch.Tensor, num_cells: int
+    position: torch.Tensor, num_cells: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the two cells around positions ``(K,)`` on an axis, and the second one's share."""
     position = position.clamp(min=0)
-    low = position.floor().clamp(max=num_cells - 1)
+    low = position.floor().minimum(num_cells - 1)
     share = torch.where(low < num_cells - 1, position - low, 0.0)
-    return low.long(), (low + 1).clamp(max=num_cells - 1).long(), share
+    return low.long(), (low + 1).minimum(num_cells - 1).long(), share
 
 
-def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Grid) -> Bags:
-    _, height, width = size_nhw
+def _bin_sizes(regions: Regions, grid: Grid) -> torch.Tensor:
+    """Return ``(R, 2)`` sizes of bins, x and y, in cells."""
     num_rows, num_columns = grid.output_size
-    offset = 0.5 if grid.aligned else 0.0
-    centre = rois[:, 1:3] * grid.spatial_scale - offset
-    bin_size = rois[:, 3:5] * grid.spatial_scale / rois.new_tensor([num_columns, num_rows])
+    num_bins = regions.rois.new_tensor([num_columns, num_rows])
+    return regions.rois[:, 3:5] * regions.scale[:, None] / num_bins
+
+
+def _pooling_matrix(regions: Regions, grid: Grid) -> Bags:
+    rois, dtype = regions.rois, regions.rois.dtype
+    num_rows, num_columns = grid.output_size
+    centre = rois[:, 1:3] * regions.scale[:, None] - 0.5
+    bin_size = _bin_sizes(regions, grid)
     num_samples = samples_per_bin(bin_size, grid.sampling_ratio).long()  # (R, 2): x, y
     angle = rois[:, 5].deg2rad()
 
@@ -52,20 +58,22 @@ def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Gr
     row, column = bin_ // num_columns % num_rows, bin_ % num_columns
     num_x, num_y = num_samples[region].unbind(1)
     bin_w, bin_h = bin_size[region].unbind(1)
-    step_x = ((number % num_x).to(rois.dtype) + 0.5) / num_x
-    step_y = ((number // num_x).to(rois.dtype) + 0.5) / num_y
+    step_x = ((number % num_x).to(dtype) + 0.5) / num_x
+    step_y = ((number // num_x).to(dtype) + 0.5) / num_y
     along_x = (column - num_columns / 2 + step_x) * bin_w
     along_y = (row - num_rows / 2 + step_y) * bin_h
     cos, sin = angle.cos()[region], angle.sin()[region]
     x = along_y * sin + along_x * cos + centre[region, 0]
     y = along_y * cos - along_x * sin + centre[region, 1]
 
+    height, width = regions.height.to(dtype)[region], regions.width.to(dtype)[region]
     is_used = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     x_low, x_high, x_share = _neighbours(torch.where(is_used, x, 0.0), width)
     y_low, y_high, y_share = _neighbours(torch.where(is_used, y, 0.0), height)
-    line = rois[:, 0].long()[region] * height
-    low, high = (line + y_low) * width, (line + y_high) * width
-    share = is_used.to(rois.dtype) / (num_x * num_y)
+    image_start = regions.first_cell + rois[:, 0].long() * regions.height * regions.width
+    start, step = image_start[region], regions.width[region]
+    low, high = start + y_low * step, start + y_high * step
+    share = is_used.to(dtype) / (num_x * num_y)
     low_share, high_share = (1 - y_share) * share, y_share * share
     rows = torch.stack([low + x_low, low + x_high, high + x_low, high + x_high], dim=1)
     weights = torch.stack(
@@ -80,14 +88,12 @@ def _pooling_matrix(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Gr
     return Bags(rows.flatten(), weights.flatten(), offsets * 4)
 
 
-def _max_entries(rois: torch.Tensor, size_nhw: tuple[int, int, int], grid: Grid) -> int:
-    num_rows, num_columns = grid.output_size
-    bins = rois.new_tensor([num_columns, num_rows])
-    samples = samples_per_bin(rois[:, 3:5] * grid.spatial_scale / bins, grid.sampling_ratio)
-    return num_rows * num_columns * 4 * int(samples.prod(dim=1).max())
+def _num_entries(regions: Regions, grid: Grid) -> torch.Tensor:
+    samples = samples_per_bin(_bin_sizes(regions, grid), grid.sampling_ratio).long()
+    return 4 * grid.output_size[0] * grid.output_size[1] * samples.prod(dim=1)
 
 
-_pool = RegionPooling("roi_align_rotated_levels", _pooling_matrix, _max_entries)
+_pool = RegionPooling("roi_align_rotated_levels", _pooling_matrix, _num_entries)
 
 
 def roi_align_rotated_levels(

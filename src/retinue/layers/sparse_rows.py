@@ -7,12 +7,13 @@ A bag is a run of entries ``(row, weight)``; its sum is ``sum(weight * table[row
 operators are such products, and so are their gradients, with rows and bags in exchanged roles.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
-__all__ = ["Bags", "expand_runs", "max_rows", "sum_few", "sum_rows", "sum_rows_transposed"]
+__all__ = ["Bags", "expand_runs", "max_rows", "split_bags", "sum_few", "sum_rows", "transpose_bags"]
 
 # Devices whose embedding_bag kernel takes weights, in every floating-point dtype.
 _BAG_DEVICES = ("cpu", "cuda")
@@ -51,20 +52,35 @@ def sum_rows(table: torch.Tensor, bags: Bags) -> torch.Tensor:
     )
 
 
-def sum_rows_transposed(sums: torch.Tensor, bags: Bags, num_rows: int) -> torch.Tensor:
-    """Distribute ``(B, C)`` bags to the rows they were summed from; the gradient of ``sum_rows``.
+def transpose_bags(bags: Bags, num_rows: int, names: torch.Tensor) -> Bags:
+    """Exchange the roles of rows and bags: ``sum_rows`` of the result is the gradient of the sums.
+
+    Args:
+        bags: B of them.
+        num_rows: T.
+        names: ``(B,)`` int64: the row that stands for each bag in the new table.
 
     Returns:
-        ``(T, C)`` for ``T = num_rows``.
+        T bags.
     """
     rows, order = bags.rows.sort(stable=True)
     row_ids = torch.arange(num_rows + 1, dtype=rows.dtype, device=rows.device)
-    transposed = Bags(
-        rows=_bag_of_entry(bags.rows, bags.offsets).index_select(0, order),
+    named = torch.repeat_interleave(names.to(rows.dtype), bags.offsets.diff())
+    return Bags(
+        rows=named.index_select(0, order),
         weights=bags.weights.index_select(0, order),
         offsets=torch.searchsorted(rows, row_ids, out_int32=rows.dtype == torch.int32),
     )
-    return sum_rows(sums, transposed)
+
+
+def split_bags(bags: Bags, counts: Sequence[int]) -> Iterator[Bags]:
+    """Yield the first ``counts[0]`` bags, the next ``counts[1]``, and so on."""
+    ends = torch.tensor(counts, device=bags.offsets.device).cumsum(0)
+    begin = first = 0
+    for count, end in zip(counts, bags.offsets[ends].tolist(), strict=True):
+        offsets = bags.offsets[first : first + count + 1] - begin
+        yield Bags(bags.rows[begin:end], bags.weights[begin:end], offsets)
+        begin, first = end, first + count
 
 
 def sum_few(table: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
