@@ -40,6 +40,9 @@ BACKBONE_REGISTRY = Registry(
         "build_retinanet_resnet_fpn_backbone": (
             f"{_BACKBONE}.fpn:build_retinanet_resnet_fpn_backbone"
         ),
+        "build_trident_resnet_backbone": (
+            f"{_PROJECTS}.tridentnet.trident_backbone:build_trident_resnet_backbone"
+        ),
     },
     key="MODEL.BACKBONE.NAME",
 )
@@ -58,6 +61,7 @@ PROPOSAL_GENERATOR_REGISTRY = Registry(
     {
         "RPN": f"{_PROPOSALS}.rpn:RPN",
         "RRPN": f"{_PROPOSALS}.rrpn:RRPN",
+        "TridentRPN": f"{_PROJECTS}.tridentnet.trident_rpn:TridentRPN",
     },
     key="MODEL.PROPOSAL_GENERATOR.NAME",
 )
@@ -76,6 +80,8 @@ ROI_HEADS_REGISTRY = Registry(
         "RROIHeads": f"{_ROI_HEADS}.rotated_fast_rcnn:RROIHeads",
         "Res5ROIHeads": f"{_ROI_HEADS}.roi_heads:Res5ROIHeads",
         "StandardROIHeads": f"{_ROI_HEADS}.roi_heads:StandardROIHeads",
+        "TridentRes5ROIHeads": f"{_PROJECTS}.tridentnet.trident_rcnn:TridentRes5ROIHeads",
+        "TridentStandardROIHeads": (f"{_PROJECTS}.tridentnet.trident_rcnn:TridentStandardROIHeads"),
     },
     key="MODEL.ROI_HEADS.NAME",
 )
@@ -92,7 +98,13 @@ ROI_MASK_HEAD_REGISTRY = Registry(
         "ImplicitPointRendMaskHead": (
             f"{_PROJECTS}.point_rend.mask_head:ImplicitPointRendMaskHead"
         ),
+        "ImplicitPointRendPointSupHead": (
+            f"{_PROJECTS}.point_sup.mask_head:ImplicitPointRendPointSupHead"
+        ),
         "MaskRCNNConvUpsampleHead": f"{_ROI_HEADS}.mask_head:MaskRCNNConvUpsampleHead",
+        "MaskRCNNConvUpsamplePointSupHead": (
+            f"{_PROJECTS}.point_sup.mask_head:MaskRCNNConvUpsamplePointSupHead"
+        ),
         "PointRendMaskHead": f"{_PROJECTS}.point_rend.mask_head:PointRendMaskHead",
     },
     key="MODEL.ROI_MASK_HEAD.NAME",
@@ -127,6 +139,7 @@ META_ARCH_REGISTRY = Registry(
         "ProposalNetwork": f"{_META_ARCH}.rcnn:ProposalNetwork",
         "RetinaNet": f"{_META_ARCH}.retinanet:RetinaNet",
         "SemanticSegmentor": f"{_META_ARCH}.semantic_seg:SemanticSegmentor",
+        "TensorMask": f"{_PROJECTS}.tensormask.arch:TensorMask",
     },
     key="MODEL.META_ARCHITECTURE",
 )

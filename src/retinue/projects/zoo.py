@@ -28,7 +28,10 @@ PROJECTS = {  # detectron2's folder -> the package here
     "MViTv2": "mvitv2",
     "Panoptic-DeepLab": "panoptic_deeplab",
     "PointRend": "point_rend",
+    "PointSup": "point_sup",
     "Rethinking-BatchNorm": "rethinking_batchnorm",
+    "TensorMask": "tensormask",
+    "TridentNet": "tridentnet",
     "ViTDet": "vitdet",
 }
 WEIGHTS_PREFIX = "https://dl.fbaipublicfiles.com/"

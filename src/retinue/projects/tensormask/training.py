@@ -1,0 +1,5 @@
+"""Training TensorMask: as any detector."""
+
+from retinue.engine.runs import Trainer
+
+__all__ = ["Trainer"]

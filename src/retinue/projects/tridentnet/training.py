@@ -1,0 +1,5 @@
+"""Training TridentNet: as any detector."""
+
+from retinue.engine.runs import Trainer
+
+__all__ = ["Trainer"]
