@@ -37,7 +37,7 @@ SHAPE_CLASSES = ("disk", "rectangle", "triangle", "star", "ring", "cross")
 
 _SAMPLES_PER_PIXEL = 3  # along each axis
 _RELATIVE_RADIUS = (0.12, 0.32)
-_MIN_VISIBLE = 0.5  # of an object's own area
+_MIN_VISIBLE = 0.6  # of an object's own area
 _MIN_CONTRAST = 60.0  # distance of two RGB colours in 0..255
 _FORMAT = 1  # raised whenever the pictures change, so that an old folder is drawn anew
 
@@ -117,8 +117,15 @@ def _inside(label: int, x: np.ndarray, y: np.ndarray, aspect: float) -> np.ndarr
             )
 
 
-def _coverage(draws: _Draws, label: int, height: int, width: int) -> np.ndarray:
-    """Place a shape at random; return how much of each pixel it covers, ``(H, W)`` in [0, 1]."""
+_Window = tuple[slice, slice]
+
+
+def _coverage(draws: _Draws, label: int, height: int, width: int) -> tuple[np.ndarray, _Window]:
+    """Place a shape at random.
+
+    Returns:
+        How much of each pixel around it it covers, in [0, 1], and the rows and columns of these.
+    """
     short = min(height, width)
     low, high = _RELATIVE_RADIUS
     radius = short * low * (high / low) ** draws.uniform(0, 1)
@@ -135,9 +142,8 @@ def _coverage(draws: _Draws, label: int, height: int, width: int) -> np.ndarray:
     xs = (np.arange(k * (x1 - x0)) + 0.5) / k + (x0 - center_x)
     ys = (np.arange(k * (y1 - y0)) + 0.5)[:, None] / k + (y0 - center_y)
     inside = _inside(label, (cos * xs + sin * ys) / radius, (cos * ys - sin * xs) / radius, aspect)
-    covered = np.zeros((height, width))
-    covered[y0:y1, x0:x1] = inside.reshape(y1 - y0, k, x1 - x0, k).sum(axis=(1, 3)) / (k * k)
-    return covered
+    covered = inside.reshape(y1 - y0, k, x1 - x0, k).sum(axis=(1, 3)) / (k * k)
+    return covered, (slice(y0, y1), slice(x0, x1))
 
 
 def _color(
@@ -175,7 +181,7 @@ def _ground(draws: _Draws, height: int, width: int) -> np.ndarray:
     blend = _interpolate(_interpolate(blotches, height).T, width).T[..., None]  # (H, W, 1)
     ground = first * (1 - blend) + second * blend
     xs, ys = np.arange(width) + 0.5, (np.arange(height) + 0.5)[:, None]
-    for _ in range(draws.integer(0, 7)):
+    for _ in range(draws.integer(0, 5)):
         ax, bx = draws.uniform(0, width), draws.uniform(0, width)
         ay, by = draws.uniform(0, height), draws.uniform(0, height)
         length2 = max((bx - ax) ** 2 + (by - ay) ** 2, 1.0)
@@ -211,17 +217,19 @@ def draw_scene(seed: int, index: int, *, height: int = 128, width: int = 160) ->
     masks: list[np.ndarray] = []
     labels: list[int] = []
     areas: list[int] = []
-    for _ in range(draws.integer(3, 8)):
+    for _ in range(draws.integer(2, 7)):
         label = draws.integer(0, len(SHAPE_CLASSES) - 1)
-        covered = _coverage(draws, label, height, width)
-        mask = covered >= 0.5
+        covered, window = _coverage(draws, label, height, width)
+        mask = np.zeros((height, width), dtype=bool)
+        mask[window] = covered >= 0.5
         left = [m & ~mask for m in masks]
         # An object that would hide too much of another is left out.
         if any(m.sum() < _MIN_VISIBLE * area for m, area in zip(left, areas, strict=True)):
             continue
         color = _color_against(draws, image[mask])
         shade = 1 + draws.uniform(-0.25, 0.25) * (np.arange(width) / width - 0.5)
-        image += covered[..., None] * (color * shade[:, None] - image)
+        part = image[window]
+        part += covered[..., None] * (color * shade[window[1], None] - part)
         masks = [*left, mask]
         labels.append(label)
         areas.append(int(mask.sum()))
@@ -271,8 +279,7 @@ def _write_split(root: Path, split: str, num_images: int, seed: int) -> tuple[Pa
         height, width = ((128, 160), (160, 128))[index % 2]
         scene = draw_scene(seed, index, height=height, width=width)
         name = f"{index:06d}.png"
-        with atomic_write(folder / name, "wb") as f:
-            Image.fromarray(scene.image).save(f, "PNG", compress_level=1)
+        Image.fromarray(scene.image).save(folder / name, compress_level=1)
         images.append({"id": index + 1, "file_name": name, "height": height, "width": width})
         for row in _annotations(scene):
             annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **row})
