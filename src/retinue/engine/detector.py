@@ -240,6 +240,7 @@ class Detector:
         cfg = copy.deepcopy(self.cfg)
         cfg.defrost()
         cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = "", "."
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()  # files of this machine mean nothing elsewhere
         with atomic_write(folder / "config.yaml", "w") as f:
             f.write(cfg.dump())
         write_class_names(folder, self.metadata)
