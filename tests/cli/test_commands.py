@@ -304,3 +304,16 @@ def test_a_broken_dataset_leaves_another_run_alone(untrained, tmp_path):
 def test_a_demo_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").touch()
     assert "a file is in its place" in one_line(run("demo", "--output", tmp_path / "file"))
+
+
+def test_predicting_without_a_model_says_what_it_knows(tmp_path):
+    picture = write_sample(tmp_path / "sample.jpg")
+    result = run("predict", picture, "--output", tmp_path / "out", "--device", "cpu")
+
+    assert result.exit_code == 0, result.output
+    assert (
+        "it knows disk, rectangle, triangle, star, ring, cross, and nothing else" in result.output
+    )
+    assert "--model COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x" in result.output
+    assert "star" in result.output.splitlines()[-1]
+    assert (tmp_path / "out" / "sample.jpg").is_file()

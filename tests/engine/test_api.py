@@ -8,7 +8,7 @@ import torch
 
 import retinue
 from retinue.data import DatasetCatalog, MetadataCatalog
-from retinue.data.datasets.shapes import draw_scene, write_shapes
+from retinue.data.datasets.shapes import SHAPE_CLASSES, draw_scene, write_shapes
 from retinue.engine.api import Run
 from retinue.engine.detector import Detector, Names
 from retinue.engine.run_setup import DEMO, find_model
@@ -173,3 +173,26 @@ def test_other_classes_are_refused(detector, tmp_path):
     train = (data.train_json, data.train_images)
     with pytest.raises(ValueError, match=r"only in .*val\.json: circle"):
         retinue.train(DEMO / "mask_rcnn_shapes.yaml", train, val, output=tmp_path / "out")
+
+
+def test_the_model_that_ships_knows_the_shapes():
+    """Held-out pictures: nothing of this seed was trained on."""
+    detector = retinue.load(device="cpu")
+    assert detector.class_names == list(SHAPE_CLASSES)
+    found = expected = 0
+    for index in range(8):
+        scene = draw_scene(77, index)
+        instances = detector.predict(scene.image, threshold=0.5)
+        expected += len(scene.labels)
+        for mask, label in zip(scene.masks, scene.labels.tolist(), strict=True):
+            same = instances.pred_masks[instances.pred_classes == label].numpy()
+            overlap = (same & mask).sum(axis=(1, 2)) / np.maximum((same | mask).sum(axis=(1, 2)), 1)
+            found += bool((overlap > 0.5).any())
+
+    assert found >= 0.7 * expected
+
+
+def test_the_model_that_ships_is_small():
+    files = [p for p in DEMO.iterdir() if p.is_file()]
+    assert {"config.yaml", "classes.json", "model.safetensors"} <= {p.name for p in files}
+    assert sum(p.stat().st_size for p in files) < 5_000_000
