@@ -159,7 +159,10 @@ def check_model() -> Iterator[Finding]:
         yield Finding(BAD, f"the demo's model does not run: {type(error).__name__}: {error}")
         return
     seconds = time.perf_counter() - start
-    text = f"the demo's model found {len(found)} of {len(scene.labels)} shapes in {seconds:.1f} s"
+    text = (
+        f"the demo's model found {len(found)} shapes in a picture of {len(scene.labels)},"
+        f" in {seconds:.1f} s"
+    )
     yield Finding(GOOD, text)
 
 
