@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from retinue.config import CfgNode
     from retinue.model_zoo.presets import Preset
 
-__all__ = ["config_paths", "get_checkpoint_url", "get_config", "package_of"]
+__all__ = [
+    "config_paths",
+    "find_preset",
+    "get_checkpoint_url",
+    "get_config",
+    "get_config_file",
+    "package_of",
+]
 
 PROJECTS = {  # detectron2's folder -> the package here
     "DeepLab": "deeplab",
@@ -85,6 +92,33 @@ def get_checkpoint_url(path: str) -> str:
         trained = [n for n, preset in table.items() if preset.weights]
         raise unknown_name("config with published weights", name, trained)
     return WEIGHTS_PREFIX + table[name].weights
+
+
+def find_preset(path: str) -> Preset:
+    """Return what is published beside a project's config: overlays, weights, scores.
+
+    Raises:
+        UnknownNameError: If there is no such config.
+    """
+    from retinue.model_zoo.presets import Preset
+
+    presets, name = _find(path)
+    found: Preset = presets.PRESETS.get(name, Preset(()))
+    return found
+
+
+def get_config_file(path: str) -> str:
+    """Return the path of a file with a published config of a project; YAML is written merged.
+
+    Raises:
+        UnknownNameError: If there is no such config.
+    """
+    from retinue.model_zoo.model_zoo import write_yaml
+
+    presets, name = _find(path)
+    if name.endswith(".py"):
+        return str(_lazy_folder(presets) / name)
+    return str(write_yaml(path.removesuffix(".yaml"), presets.PRESETS[name].settings()))
 
 
 def config_paths() -> list[str]:
