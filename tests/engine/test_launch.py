@@ -11,7 +11,7 @@ import pytest
 from retinue.engine import DEFAULT_TIMEOUT, launch
 
 SCRIPT = Path(__file__).parents[1] / "long" / "two_processes.py"
-CHECKS = ["gradients", "accumulation", "not_finite", "checkpoint", "hooks", "interrupt"]
+CHECKS = ["gradients", "accumulation", "unused", "not_finite", "checkpoint", "hooks", "interrupt"]
 
 
 def run(command, **environment):

@@ -75,6 +75,21 @@ def check_accumulation(folder):
     assert torch.equal(weights[0], weights[1])
 
 
+def check_unused(folder):
+    """A layer without gradient is named, with what to do; told to look for such, it trains."""
+    model = Mean()
+    model.spare = nn.Linear(2, 2)
+    try:
+        train(create_ddp_model(model), batches(comm.get_rank()))
+    except RuntimeError as error:
+        said = str(error)
+    else:
+        said = "no error"
+    assert "spare.weight, spare.bias took no part" in said, said
+    assert "find_unused_parameters=True" in said, said
+    train(create_ddp_model(model, find_unused_parameters=True), batches(comm.get_rank()))
+
+
 def check_not_finite(folder):
     """Both stop in the same iteration; the one with the bad loss names it."""
     data = batches(comm.get_rank())

@@ -272,7 +272,7 @@ class SimpleTrainer(TrainerBase):
             is_last = index == len(self.batches) - 1
             with self._gradient_exchange(is_last):
                 with self._precision():
-                    losses = self.model(batch)
+                    losses = self._losses(batch)
                     if isinstance(losses, torch.Tensor):
                         losses = {"total_loss": losses}
                     total = sum(losses.values()) / len(self.batches)
@@ -285,6 +285,14 @@ class SimpleTrainer(TrainerBase):
                 self._backward(total)
         assert check is not None
         return means, check
+
+    def _losses(self, batch: Any) -> Any:
+        try:
+            return self.model(batch)
+        except RuntimeError as error:
+            if "finished reduction in the prior iteration" in str(error):
+                raise UnusedParametersError(_unused_parameters(self.model)) from error
+            raise
 
     def _gradient_exchange(self, is_last: bool) -> AbstractContextManager[Any]:
         """Processes exchange gradients after the last batch only."""
@@ -478,6 +486,23 @@ class AMPTrainer(SimpleTrainer):
         scaler_state = state_dict.get("grad_scaler")
         if scaler_state:  # empty if it was disabled, as for bfloat16
             self.grad_scaler.load_state_dict(scaler_state)
+
+
+class UnusedParametersError(InputError, RuntimeError):
+    """Some parameters get no gradient, for which ``DistributedDataParallel`` waits in vain."""
+
+
+def _unused_parameters(model: nn.Module) -> str:
+    module = getattr(model, "module", model)
+    unused = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
+    return (
+        f"DistributedDataParallel: every parameter must take part in the loss; {shown or 'some'}"
+        " took no part in the last iteration. Take them out of the model, freeze them"
+        " (requires_grad=False), or wrap it by"
+        " create_ddp_model(model, find_unused_parameters=True), which costs some time in each"
+        " iteration (lazy configs: train.ddp.find_unused_parameters=True)"
+    )
 
 
 def _any_process(flag: bool) -> bool:
