@@ -11,8 +11,6 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.models import resnet
-from torchvision.transforms import transforms as T
 
 from retinue.config import LazyCall as L
 from retinue.data.samplers import InferenceSampler, TrainingSampler
@@ -21,9 +19,16 @@ from retinue.solver import WarmupParamScheduler
 from retinue.solver.build import get_default_optimizer_params
 from retinue.solver.param_scheduler import MultiStepParamScheduler
 from retinue.utils import comm
-from torchvision import datasets
 
 from ..common.train import train
+
+try:
+    from torchvision.models import resnet
+    from torchvision.transforms import transforms as T
+
+    from torchvision import datasets
+except ImportError as error:
+    raise ImportError("this config needs torchvision: pip install torchvision") from error
 
 NUM_IMAGES, EPOCHS, BATCH, DEVICES = 1_281_167, 100, 256, 8
 
