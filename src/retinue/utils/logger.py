@@ -33,6 +33,9 @@ DEFAULT_LOG_BUFFER_SIZE = 1024 * 1024
 DATE_FORMAT = "%m/%d %H:%M:%S"
 PLAIN_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 
+STANDS_FOR: dict[str, str] = {}
+"""Loggers that are set up under another name; filled by ``retinue.compat``."""
+
 _GREEN, _RED, _END = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 
@@ -95,6 +98,7 @@ def setup_logger(
         enable_propagation: hand messages on to the parent logger, too.
         configure_stdout: write to the console at all.
     """
+    name = STANDS_FOR.get(name, name)
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
     logger.propagate = enable_propagation

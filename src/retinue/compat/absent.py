@@ -1,0 +1,61 @@
+"""What detectron2 had and retinue has not: why, and what takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["CompiledExtensionError", "NotCarriedError", "why_absent"]
+
+
+class NotCarriedError(ImportError):
+    """A module or name of detectron2's that retinue leaves out on purpose."""
+
+
+class CompiledExtensionError(ModuleNotFoundError):
+    """A project's own compiled extension, which has not been built."""
+
+
+_CAFFE2 = (
+    "Caffe2 is gone from PyTorch, and export to it with it; export with"
+    " retinue.export.TracingAdapter and torch.export, or to ONNX by torch.onnx.export(dynamo=True)"
+)
+
+_MODULES: Mapping[str, str] = {
+    f"detectron2.export.{name}": _CAFFE2
+    for name in (
+        "api",
+        "c10",
+        "caffe2_export",
+        "caffe2_inference",
+        "caffe2_modeling",
+        "caffe2_patch",
+        "shared",
+    )
+}
+
+_NAMES: Mapping[str, Mapping[str, str]] = {
+    "detectron2.export": {
+        name: _CAFFE2
+        for name in ("Caffe2Model", "Caffe2Tracer", "export_caffe2_model", "export_onnx_model")
+    },
+}
+
+
+def why_absent(module: str, name: str = "") -> str | None:
+    """Return what to tell who asks for a module, or for a name in one; None if it is not listed."""
+    reason = _NAMES.get(module, {}).get(name) if name else _MODULES.get(module)
+    if reason is None:
+        return None
+    what = f"{module}.{name}" if name else module
+    return f"{what} is not carried over to retinue: {reason}"
+
+
+def unbuilt_extension(module: str) -> str:
+    """Return what to tell who asks for a project's own extension that is not there."""
+    package = module.partition(".")[0]
+    return (
+        f"{module} is a compiled extension of the project {package!r}, and it is not built."
+        " retinue needs none of its own and can't stand in for another project's: build it as that"
+        f" project says (a C++ or CUDA compiler is needed), or use the parts of {package!r} that do"
+        " without it"
+    )

@@ -1,0 +1,205 @@
+"""What the finders answer with.
+
+``AliasLoader`` gives a module of retinue's under a second name: the same object, so that there is
+one registry and one ``Instances``. ``CollectionLoader`` makes a module whose names live elsewhere
+and are looked up when asked for. ``RefusingLoader`` explains why a module can't be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from importlib.abc import InspectLoader, Loader
+from importlib.machinery import ModuleSpec
+from types import CodeType, ModuleType
+from typing import Any
+
+from retinue.compat.absent import NotCarriedError, why_absent
+from retinue.compat.served import VERSION, VERSIONS, names_of
+
+__all__ = ["AliasLoader", "CollectionLoader", "RefusingLoader", "ShimLoader", "undo_additions"]
+
+
+def resolve(target: str) -> Any:
+    """Return what ``"module:attribute"`` or ``"module"`` names."""
+    module, _, attribute = target.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
+
+
+def _missing(module: str, name: str) -> AttributeError:
+    return AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
+
+
+def _look_up(module: str, name: str, rows: Mapping[str, str]) -> Any:
+    if name in rows:
+        return resolve(rows[name])
+    if reason := why_absent(module, name):
+        raise NotCarriedError(reason)
+    raise _missing(module, name)
+
+
+class AliasLoader(InspectLoader):
+    """Loads ``home``, a module of retinue's, as ``name``."""
+
+    def __init__(self, name: str, home: str) -> None:
+        self.name = name
+        self.home = home
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self.home)
+        self._own_spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own_spec  # importlib has put the alias's there
+        _add_names(module, self.name)
+        _alias_hidden_modules(module, self.name)
+
+    def _home_loader(self) -> Any:
+        spec = importlib.util.find_spec(self.home)
+        return spec.loader if spec else None
+
+    def is_package(self, fullname: str) -> bool:
+        return bool(self._home_loader().is_package(self.home))
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        code: CodeType | None = self._home_loader().get_code(self.home)
+        return code
+
+    def get_source(self, fullname: str) -> str | None:
+        source: str | None = self._home_loader().get_source(self.home)
+        return source
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self._home_loader().get_filename(self.home))
+
+
+def _alias_hidden_modules(module: ModuleType, alias: str) -> None:
+    """Alias submodules that a name of their package hides, such as ``config.instantiate``.
+
+    Importing one later would put the module where the package has the function.
+    """
+    for name, value in list(vars(module).items()):
+        submodule = sys.modules.get(f"{module.__name__}.{name}")
+        if submodule is not None and submodule is not value:
+            _add_names(submodule, f"{alias}.{name}")
+            sys.modules.setdefault(f"{alias}.{name}", submodule)
+
+
+_replaced: dict[str, tuple[ModuleType, Any]] = {}
+
+
+def _add_names(module: ModuleType, alias: str) -> None:
+    """Let a module of retinue's answer to names that only detectron2's module had."""
+    rows = names_of(alias) or {}
+    if alias in _replaced or not (rows or alias == "detectron2.export"):
+        return
+    own = vars(module).get("__getattr__")
+
+    def getattr_(name: str) -> Any:
+        if own is not None:
+            try:
+                return own(name)
+            except AttributeError:
+                pass
+        return _look_up(alias, name, rows)
+
+    _replaced[alias] = (module, own)
+    module.__dict__["__getattr__"] = getattr_
+
+
+def undo_additions() -> None:
+    """Take back what ``_add_names`` did to the modules."""
+    for module, own in _replaced.values():
+        if own is None:
+            del module.__dict__["__getattr__"]
+        else:
+            module.__dict__["__getattr__"] = own
+    _replaced.clear()
+
+
+class CollectionLoader(Loader):
+    """Makes a module of forwarded names.
+
+    Args:
+        real: finds the module's spec where the real package is installed; its other names and
+            submodules are then found there.
+    """
+
+    def __init__(self, real: ModuleSpec | None) -> None:
+        self._real = real
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        rows = names_of(name) or {}
+
+        def getattr_(attribute: str) -> Any:
+            if attribute.startswith("__"):
+                raise _missing(name, attribute)
+            if attribute in rows or self._real is None:
+                return _look_up(name, attribute, rows)
+            return getattr(self._load_real(name), attribute)
+
+        module.__dict__.update(
+            __getattr__=getattr_,
+            __dir__=lambda: sorted({*module.__dict__, *rows}),
+            __doc__=f"Names of {name}, served by retinue.",
+        )
+        if rows:
+            module.__dict__["__all__"] = sorted(n for n in rows if not n.startswith("_"))
+        if name in VERSIONS:
+            module.__dict__["__version__"] = VERSIONS[name]
+
+    def _load_real(self, name: str) -> ModuleType:
+        """Load the real module beside ours, for names that we lack."""
+        hidden = f"_retinue_real.{name}"
+        if hidden not in sys.modules:
+            assert self._real is not None
+            assert self._real.loader is not None
+            module = importlib.util.module_from_spec(self._real)
+            self._real.loader.exec_module(module)
+            sys.modules[hidden] = module
+        return sys.modules[hidden]
+
+
+class ShimLoader(Loader):
+    """Makes the top-level ``detectron2``: its version, and the way to its submodules."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        import retinue
+        from retinue.utils.env import setup_environment
+
+        def getattr_(name: str) -> Any:
+            if name.startswith("__"):
+                raise _missing("detectron2", name)
+            try:
+                return importlib.import_module(f"detectron2.{name}")
+            except ModuleNotFoundError as error:
+                if error.name != f"detectron2.{name}":
+                    raise
+                raise _missing("detectron2", name) from None
+
+        module.__dict__.update(
+            __getattr__=getattr_,
+            __version__=VERSION,
+            __doc__=f"detectron2's names, served by retinue {retinue.__version__}.",
+            __retinue__=retinue.__version__,
+            setup_environment=setup_environment,
+        )
+        setup_environment()
+
+
+class RefusingLoader(Loader):
+    """Fails to load, and says why."""
+
+    def __init__(self, error: ImportError) -> None:
+        self._error = error
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        raise self._error
+
+    def exec_module(self, module: ModuleType) -> None:
+        raise self._error

@@ -1,0 +1,59 @@
+"""Run a program for detectron2 under the hook, and the processes that it starts."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from retinue.compat.hook import install
+from retinue.utils.errors import InputError
+
+__all__ = ["NoProgramError", "run_program"]
+
+STAND_INS = Path(__file__).parent / "stand_ins"
+"""Packages that install the hook when imported, for processes that start without it."""
+
+
+class NoProgramError(InputError):
+    """There is no such script, or none was named."""
+
+
+def _serve_in_subprocesses() -> None:
+    """Let spawned workers and started programs find detectron2, fvcore and iopath."""
+    folder = str(STAND_INS)
+    paths = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    if folder not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([folder, *paths])
+    if folder not in sys.path:
+        sys.path.append(folder)  # spawned workers take over the path
+
+
+def run_program(arguments: Sequence[str]) -> None:
+    """Run ``script.py args...`` or ``-m module args...`` as Python would, with the hook on.
+
+    Args:
+        arguments: what follows ``retinue run`` on a command line.
+
+    Raises:
+        NoProgramError: If no program is named, or the script is not there.
+    """
+    if not arguments or list(arguments) == ["-m"]:
+        raise NoProgramError(
+            "retinue run: expected a script or -m and a module, then their arguments; got nothing"
+        )
+    _serve_in_subprocesses()
+    install()
+    if arguments[0] == "-m":
+        sys.argv = list(arguments[1:])
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return
+    script = arguments[0]
+    if not os.path.exists(script):
+        raise NoProgramError(f"retinue run: expected a script; there is no file {script!r}")
+    sys.argv = list(arguments)
+    sys.path.insert(0, str(Path(script).resolve().parent))
+    runpy.run_path(script, run_name="__main__")

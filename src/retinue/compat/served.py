@@ -1,0 +1,84 @@
+"""Which names are served by what.
+
+A name under one of ``PACKAGES`` or ``FALLBACKS`` is a module of retinue's, the same object. The
+packages of ``COLLECTIONS`` exist as tables of names only: ``names.tsv`` says where each lives, in
+rows of module, name and ``module:attribute``. Rows whose module is served by one of retinue's add
+names that detectron2's module happened to import, or that moved.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib import resources
+
+__all__ = [
+    "COLLECTIONS",
+    "COMPILED",
+    "FALLBACKS",
+    "PACKAGES",
+    "VERSION",
+    "VERSIONS",
+    "home_of",
+    "names_of",
+]
+
+VERSION = "0.6"
+"""The version of detectron2 whose interface is served."""
+
+VERSIONS = {"fvcore": "0.1.5", "iopath": "0.1.10", "pycocotools": "2.0.8"}
+
+COMPILED = {"detectron2._C": "retinue.compat.native"}
+
+PACKAGES = {"detectron2": "retinue"}
+"""Always served, whatever is installed."""
+
+FALLBACKS = {
+    name: f"retinue.projects.{name}"
+    for name in (
+        "deeplab",
+        "densepose",
+        "meshrcnn",
+        "panoptic_deeplab",
+        "point_rend",
+        "point_sup",
+        "tensormask",
+        "tridentnet",
+    )
+}
+"""Served where no package of the name is installed; detectron2's projects bring them."""
+
+COLLECTIONS = {"fvcore": True, "iopath": True, "pycocotools": False}
+"""Packages of forwarded names, and whether they are served even where the real one is installed."""
+
+
+def home_of(name: str) -> str | None:
+    """Return the module of retinue's that the module ``name`` is, or None.
+
+    >>> home_of("detectron2.structures"), home_of("densepose.config"), home_of("fvcore")
+    ('retinue.structures', 'retinue.projects.densepose.config', None)
+    """
+    if name in COMPILED:
+        return COMPILED[name]
+    top, dot, rest = name.partition(".")
+    home = PACKAGES.get(top) or FALLBACKS.get(top)
+    return None if home is None else home + dot + rest
+
+
+@functools.cache
+def _rows() -> Mapping[str, Mapping[str, str]]:
+    table: dict[str, dict[str, str]] = {}
+    text = resources.files(__package__).joinpath("names.tsv").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        module, name, target = line.split("\t")
+        table.setdefault(module, {})[name] = target
+    for module in list(table):  # packages without names of their own
+        while "." in module:
+            module = module.rpartition(".")[0]
+            table.setdefault(module, {})
+    return table
+
+
+def names_of(module: str) -> Mapping[str, str] | None:
+    """Return the forwarded names of a served module: name -> ``"module:attribute"``."""
+    return _rows().get(module)
