@@ -1,171 +1,327 @@
-"""Downloads that are cached, resumed and never half there.
+"""Downloads that are cached, resumed, checked and never half there.
 
 A file is fetched into ``<name>.part`` beside its final place, under a lock that all processes on
-the machine share, and renamed when its length is right. An interrupted download goes on where it
-stopped, if the server says that the file is still the same.
+the machine share, and takes its name when length, hash (where known) and form are right. An
+interrupted download goes on where it stopped, if the server says that the file is still the same.
+``<name>.meta`` remembers where a file came from and its SHA-256.
+
+Reading order: download; _fetch_from (one address, several attempts); _fetch (one request).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
+import json
 import logging
 import os
+import re
 import shutil
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from retinue.utils import env
+from retinue.utils.cache import cache_path, file_lock, get_cache_dir
+from retinue.utils.whole_file import describe_damage
 
-__all__ = ["cached_download", "download", "file_lock", "get_cache_dir"]
+__all__ = [
+    "DownloadError",
+    "OfflineError",
+    "WrongContentError",
+    "cache_path",
+    "cached_download",
+    "download",
+    "file_lock",
+    "get_cache_dir",
+    "is_offline",
+]
 
-MODEL_HOST = "dl.fbaipublicfiles.com"
-"""Files of this host lie in the cache without the host's name, where detectron2 puts them."""
-
-MAX_FILENAME = 250
 CHUNK = 1 << 20
 RETRIES = 3
+MAX_REQUESTS = 100
+SLOWEST = 1024  # bytes a second, over a whole timeout, that still count as progress
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|zip)$")
+
+Progress = Callable[[int, "int | None"], None]
+
+logger = logging.getLogger(__name__)
 
 
-def get_cache_dir(cache_dir: str | None = None) -> str:
-    """Return ``cache_dir``, or the folder that the environment names, made if it isn't there.
-
-    A folder that cannot be written is replaced by one below the system's temporary folder.
-    """
-    folder = os.path.expanduser(cache_dir) if cache_dir else env.cache_root()
-    try:
-        os.makedirs(folder, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        import tempfile
-
-        fallback = os.path.join(tempfile.gettempdir(), "retinue_cache")
-        logging.getLogger(__name__).warning("%s is not writable; caching in %s", folder, fallback)
-        os.makedirs(fallback, exist_ok=True)
-        return fallback
-    return folder
+class DownloadError(OSError):
+    """A file that can't be fetched."""
 
 
-@contextlib.contextmanager
-def file_lock(path: str) -> Iterator[None]:
-    """Hold a lock for ``path`` across threads and processes; a process that dies lets go of it."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(path + ".lock", "a+b") as file:
-        _lock(file)
-        try:
-            yield
-        finally:
-            _unlock(file)
+class OfflineError(DownloadError):
+    """A file that would have to be fetched, though the offline mode is on."""
 
 
-def _lock(file: IO[Any]) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        file.seek(0)
-        while True:
-            try:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-                return
-            except OSError:
-                time.sleep(0.1)
-    fcntl.flock(file, fcntl.LOCK_EX)
+class WrongContentError(DownloadError):
+    """A file whose length, hash or form is not the expected one."""
 
 
-def _unlock(file: IO[Any]) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
-        return
-    fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def cache_path(url: str, cache_dir: str | None = None) -> str:
-    """Return where the cache keeps ``url``."""
-    parsed = urllib.parse.urlparse(url)
-    folder, _, name = parsed.path.strip("/").rpartition("/")
-    if parsed.query:
-        name = f"{hashlib.sha256(parsed.query.encode()).hexdigest()[:12]}_{name}"
-    if len(name) > MAX_FILENAME:
-        name = f"{name[:100]}_{hashlib.sha256(name.encode()).hexdigest()}"
-    host = "" if parsed.hostname == MODEL_HOST else (parsed.netloc.replace(":", "_") or "local")
-    parts = [part for part in folder.split("/") if part not in ("", ".", "..")]
-    return os.path.join(get_cache_dir(cache_dir), host, *parts, name or "index")
+def is_offline() -> bool:
+    """Say whether the environment forbids downloads: ``RETINUE_OFFLINE`` or ``HF_HUB_OFFLINE``."""
+    return env.is_true(("RETINUE_OFFLINE", "HF_HUB_OFFLINE"))
 
 
 def cached_download(url: str, *, force: bool = False, cache_dir: str | None = None) -> str:
     """Return the path of ``url`` on this machine, downloading it if it is not in the cache."""
-    path = cache_path(url, cache_dir)
-    if force or not os.path.isfile(path):
-        with file_lock(path):
-            if force or not os.path.isfile(path):  # another process may have fetched it meanwhile
-                download(url, path)
-    return path
+    return download(url, force=force, cache_dir=cache_dir)
 
 
-def download(url: str, path: str) -> None:
-    """Fetch ``url`` into ``path``; the file appears there whole or not at all.
+def download(
+    url: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    mirrors: Sequence[str] = (),
+    force: bool = False,
+    cache_dir: str | None = None,
+    offline: bool | None = None,
+    timeout: float = 30.0,
+    progress: Progress | None = None,
+) -> str:
+    """Fetch ``url`` once; the file appears at its path whole and right, or not at all.
+
+    Args:
+        url: ``http(s)://`` or ``ftp://``.
+        path: file to write, or an existing folder for it; in the cache by default.
+        sha256: the file's SHA-256 in hex, or its beginning (8 digits or more). PyTorch's host has
+            it in the names of files, where it is taken from by default.
+        size: the file's length in bytes.
+        mirrors: addresses or paths of the same file, tried first, in this order.
+        force: fetch even if the file is there.
+        cache_dir: another folder than the environment's.
+        offline: whether to refuse to fetch; by default as the environment says (``is_offline``).
+        timeout: seconds without data after which an attempt is given up.
+        progress: called with the bytes that are there and the bytes in all (None if unknown).
+
+    Returns:
+        The path of the file.
 
     Raises:
-        OSError: If the server refuses, or the connection breaks again and again.
+        OfflineError: If it would have to be fetched in offline mode.
+        WrongContentError: If length, hash or form are wrong, also after fetching it anew.
+        DownloadError: (an ``OSError``) if servers refuse, or connections break again and again.
     """
-    logger = logging.getLogger(__name__)
-    logger.info("Downloading %s to %s", url, path)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    for attempt in range(1, RETRIES + 1):
-        try:
-            _fetch(url, path + ".part")
+    target = _target(url, path, cache_dir)
+    expected = _Expected(url, sha256 or _hash_in_name(url), size)
+    if not force and expected.is_met_by(target):
+        return target
+    if is_offline() if offline is None else offline:
+        raise OfflineError(
+            f"{url}: not in the cache, and downloads are off (RETINUE_OFFLINE or HF_HUB_OFFLINE);"
+            f" allow them, or put the file at {target}"
+        )
+    with file_lock(target):
+        if not force and expected.is_met_by(target):  # another process has fetched it meanwhile
+            return target
+        errors: list[DownloadError] = []
+        for address in (*mirrors, url):
+            logger.info("Downloading %s to %s", _without_password(address), target)
+            try:
+                _fetch_from(address, target, expected, timeout, progress or _LogProgress(target))
+                return target
+            except DownloadError as error:
+                errors.append(error)
+                logger.warning("%s", error)
+        kind = WrongContentError if isinstance(errors[-1], WrongContentError) else DownloadError
+        raise kind("\n".join(map(str, errors))) from errors[-1]
+
+
+def _target(url: str, path: str | os.PathLike[str] | None, cache_dir: str | None) -> str:
+    if path is None:
+        return cache_path(url, cache_dir)
+    path = os.fspath(path)
+    return os.path.join(path, os.path.basename(cache_path(url))) if os.path.isdir(path) else path
+
+
+def _hash_in_name(url: str) -> str | None:
+    parsed = urllib.parse.urlsplit(url)
+    found = HASH_IN_NAME.search(parsed.path)
+    return found[1] if found and parsed.hostname == "download.pytorch.org" else None
+
+
+class _Expected:
+    """What is known of a file before it is fetched."""
+
+    def __init__(self, url: str, sha256: str | None, size: int | None) -> None:
+        if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{8,64}", sha256):
+            raise ValueError(f"sha256 must be 8 to 64 hex digits; got {sha256!r}")
+        self.url, self.size = url, size
+        self.sha256 = sha256 and sha256.lower()
+
+    def is_met_by(self, path: str) -> bool:
+        """Say whether the file is there and is the right one, as far as that is known."""
+        if not os.path.isfile(path):
+            return False
+        problem = self.problem(path, _read_meta(path))
+        if problem:
+            logger.warning("%s: %s; it is fetched anew", path, problem)
+        return not problem
+
+    def problem(self, path: str, meta: dict[str, Any]) -> str:
+        """Say what is wrong with a file, or return an empty string."""
+        got = os.path.getsize(path)
+        if self.size is not None and got != self.size:
+            return f"expected {self.size:,} bytes; got {got:,}"
+        if "size" in meta and got != meta["size"]:
+            return f"it had {meta['size']:,} bytes when it was fetched; now {got:,}"
+        if self.sha256 is not None:
+            sha256 = meta.get("sha256") or _sha256(path)
+            if not sha256.startswith(self.sha256):
+                return f"expected SHA-256 {self.sha256}; got {sha256[: len(self.sha256)]}"
+        return ""
+
+
+def _fetch_from(
+    address: str, target: str, expected: _Expected, timeout: float, progress: Progress
+) -> None:
+    part = target + ".part"
+    for is_second in (False, True):
+        resumed = _fetch_with_retries(address, part, timeout, progress)
+        sha256 = _sha256(part)
+        problem = expected.problem(part, {"sha256": sha256}) or describe_damage(part, target)
+        if not problem:
             break
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # what is there does not fit what the server has: start anew
-                os.remove(path + ".part")
-            elif error.code < 500 or attempt == RETRIES:
-                raise OSError(
-                    f"{url}: the server answered {error.code} {error.reason}; is the address"
-                    " right? A file that you fetch by other means can be named by its path"
-                ) from error
-        except OSError as error:
-            if attempt == RETRIES:
-                raise OSError(
-                    f"{url}: download failed {RETRIES} times ({error}); calling again goes on from"
-                    f" the part in {path}.part"
-                ) from error
-        logger.warning("%s: attempt %d failed, trying again", url, attempt)
-        time.sleep(0.2 * attempt)
-    os.replace(path + ".part", path)
+        _remove_part(part)
+        if is_second or not resumed:  # what was there before may have been wrong: once more
+            raise WrongContentError(
+                f"{_without_password(address)}: not the right file: {problem}; nothing is kept. Try"
+                f" another address or mirror, or put the file at {target}"
+            )
+    meta = {"url": expected.url, "size": os.path.getsize(part), "sha256": sha256}
     with contextlib.suppress(FileNotFoundError):
-        os.remove(path + ".part.tag")
+        os.remove(target + ".meta")  # so that no older one is beside the new file
+    os.replace(part, target)
+    _remove_part(part)
+    with open(target + ".meta.tmp", "w", encoding="utf-8") as file:
+        json.dump(meta, file)
+    os.replace(target + ".meta.tmp", target + ".meta")
 
 
-def _fetch(url: str, part: str) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "retinue"})
+def _fetch_with_retries(address: str, part: str, timeout: float, progress: Progress) -> bool:
+    """Fetch ``address`` into ``part``; return whether an earlier part was gone on with."""
+    resumed = False
+    failures = 0
+    for _ in range(MAX_REQUESTS):
+        before = os.path.getsize(part) if os.path.isfile(part) else 0
+        try:
+            return _fetch(address, part, timeout, progress) or resumed
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == 416:  # what is there does not fit what the server has: start anew
+                    _remove_part(part)
+                elif error.code < 500 and error.code not in (408, 429):
+                    raise DownloadError(_refusal(address, part, error)) from error
+            reason = f"the server answered {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = str(getattr(error, "reason", "") or error) or type(error).__name__
+        now = os.path.getsize(part) if os.path.isfile(part) else 0
+        resumed |= before > 0
+        failures = 0 if now > before > 0 else failures + 1  # going on is no failure
+        if failures >= RETRIES:
+            break
+        logger.warning("%s: %s; trying again", _without_password(address), reason)
+        time.sleep(0.2 * max(failures, 1))
+    raise DownloadError(
+        f"{_without_password(address)}: download failed {RETRIES} times ({reason});"
+        f" {_proxy_advice()}; calling again goes on from the part in {part}"
+    )
+
+
+def _fetch(address: str, part: str, timeout: float, progress: Progress) -> bool:
+    """Make one request; return whether it went on from what was there."""
+    os.makedirs(os.path.dirname(os.path.abspath(part)), exist_ok=True)
+    if "://" not in address or address.startswith("file://"):
+        _remove_part(part)
+        shutil.copyfile(address.removeprefix("file://"), part)
+        return False
+    request = urllib.request.Request(address, headers={"User-Agent": "retinue"})
     have, tag = _resume_point(part)
     if have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", tag)
-    with urllib.request.urlopen(request, timeout=60) as response:
-        resumed = getattr(response, "status", None) == 206
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        resumed = have > 0 and getattr(response, "status", None) == 206
+        _check_headers(response, have if resumed else 0)
         length = response.headers.get("Content-Length")
-        expected = None if length is None else int(length) + (have if resumed else 0)
+        total = None if length is None else int(length) + (have if resumed else 0)
         with open(part + ".tag", "w", encoding="utf-8") as file:
             file.write(response.headers.get("ETag") or response.headers.get("Last-Modified") or "")
         with open(part, "ab" if resumed else "wb") as file:
-            shutil.copyfileobj(response, file, CHUNK)
+            _copy(response, file, total, timeout, progress)
     got = os.path.getsize(part)
-    if expected is not None and got != expected:
-        raise OSError(f"expected {expected} bytes; got {got}")
+    if total is not None and got != total:
+        raise OSError(f"the connection ended after {got:,} of {total:,} bytes")
+    return resumed
+
+
+def _check_headers(response: Any, start: int) -> None:
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise OSError(f"the server sent the file encoded as {encoding!r}, which nobody asked for")
+    content_range = response.headers.get("Content-Range", "")
+    if start and content_range and not content_range.startswith(f"bytes {start}-"):
+        raise OSError(f"asked for the bytes from {start:,} on; the server sent {content_range!r}")
+
+
+def _copy(response: Any, file: Any, total: int | None, timeout: float, progress: Progress) -> None:
+    """Copy what comes as it comes, so that a server that trickles is noticed."""
+    read = getattr(response, "read1", response.read)
+    since, got = time.monotonic(), 0
+    while chunk := read(CHUNK):
+        file.write(chunk)
+        got += len(chunk)
+        if total is not None and file.tell() > total:
+            raise OSError(f"the server sent more than the {total:,} bytes that it named")
+        progress(file.tell(), total)
+        if time.monotonic() - since > timeout:
+            if got < SLOWEST * timeout:
+                raise OSError(f"only {got:,} bytes came in {timeout:.0f} seconds")
+            since, got = time.monotonic(), 0
+
+
+class _LogProgress:
+    """Logs how far a download is, every ten seconds."""
+
+    def __init__(self, path: str) -> None:
+        self._name, self._said = os.path.basename(path), time.monotonic()
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if time.monotonic() - self._said < 10:
+            return
+        self._said = time.monotonic()
+        of_all = f" of {total / 1e6:.0f} MB, {done / total:.0%}" if total else " MB"
+        logger.info("%s: %.0f%s", self._name, done / 1e6, of_all)
+
+
+def _refusal(address: str, part: str, error: urllib.error.HTTPError) -> str:
+    advice = "is the address right?"
+    if error.code in (403, 407):
+        advice = _proxy_advice()
+    return (
+        f"{_without_password(address)}: the server answered {error.code} {error.reason}; {advice} A"
+        f" file that you fetch by other means is found at {part.removesuffix('.part')}"
+    )
+
+
+def _proxy_advice() -> str:
+    proxies = urllib.request.getproxies()
+    used = proxies.get("https") or proxies.get("http")
+    if used:
+        return f"it went through the proxy {_without_password(used)} that the environment names"
+    return "where a proxy is needed, name it in HTTPS_PROXY"
+
+
+def _without_password(address: str) -> str:
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", address)
 
 
 def _resume_point(part: str) -> tuple[int, str]:
@@ -176,3 +332,27 @@ def _resume_point(part: str) -> tuple[int, str]:
         return (os.path.getsize(part), tag) if tag and not tag.startswith("W/") else (0, "")
     except OSError:
         return 0, ""
+
+
+def _remove_part(part: str) -> None:
+    for path in (part, part + ".tag"):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def _read_meta(path: str) -> dict[str, Any]:
+    """Read what is remembered of a download; empty for a file that came by other means."""
+    try:
+        with open(path + ".meta", encoding="utf-8") as file:
+            meta = json.load(file)
+        return meta if isinstance(meta, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -39,6 +39,11 @@ def read(names: str | Iterable[str], default: str = "") -> str:
     return next((value for n in names if (value := os.environ.get(n))), default)
 
 
+def is_true(names: str | Iterable[str]) -> bool:
+    """Say whether the first variable that is set says yes, not ``0``, ``false``, ``no``."""
+    return read(names).strip().lower() not in ("", "0", "false", "no", "off")
+
+
 def cache_root() -> str:
     """Return the folder for downloads: ``RETINUE_CACHE``, ``FVCORE_CACHE``, or the shared default.
 

@@ -20,7 +20,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from retinue.utils.download import cache_path, cached_download, file_lock, get_cache_dir
+from retinue.utils.cache import cache_path, file_lock, get_cache_dir
+from retinue.utils.download import cached_download
 
 __all__ = [
     "Detectron2Handler",

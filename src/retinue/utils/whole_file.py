@@ -1,0 +1,59 @@
+"""Telling a whole file from a cut one or a web page, by its first and last bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+
+__all__ = ["describe_damage"]
+
+MAX_HEADER = 100_000_000
+"""Bytes of a safetensors header at most, as the format's own reader has it."""
+
+
+def describe_damage(path: str, name: str = "") -> str:
+    """Say why a file can't be what its name says, or return an empty string.
+
+    Only what shows without reading the file through: ends of archives and pickles, lengths that a
+    header names, and pages of HTML in the place of data.
+
+    Args:
+        path: the file.
+        name: its name, whose ending counts; that of ``path`` by default.
+    """
+    ending = os.path.splitext(name or path)[1].lower()
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        start = file.read(512)
+        file.seek(max(size - 1, 0))
+        last = file.read()
+    if ending in _DATA and start.lstrip()[:1] == b"<":
+        return "it is a web page; is it the login page of a proxy, or a page about the file?"
+    if ending == ".safetensors":
+        return _safetensors_damage(path, size)
+    if start.startswith(b"PK") and ending in _ZIPPED and not zipfile.is_zipfile(path):
+        return "its end is missing"
+    if ending in (".pkl", ".pickle") and last != b".":
+        return "its end is missing"
+    if ending == ".gz" and not start.startswith(b"\x1f\x8b"):
+        return "it is not compressed by gzip"
+    return ""
+
+
+_ZIPPED = (".pth", ".pt", ".pyth", ".ckpt", ".zip", ".npz")
+_DATA = (*_ZIPPED, ".pkl", ".pickle", ".safetensors", ".json", ".yaml", ".yml", ".gz", ".bin")
+
+
+def _safetensors_damage(path: str, size: int) -> str:
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(size - 8, MAX_HEADER):
+            return f"its header claims {length:,} bytes, the file has {size:,}"
+        try:
+            header = json.loads(file.read(length))
+            ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+            expected = 8 + length + max(ends, default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            return "its header is not in the format"
+    return "" if size == expected else f"expected {expected:,} bytes; got {size:,}"
