@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "deeplab": "",
+        "densepose": "",
         "get_checkpoint_url": "retinue.projects.zoo",
         "get_config": "retinue.projects.zoo",
         "mvitv2": "",

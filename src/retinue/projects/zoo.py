@@ -8,10 +8,12 @@ file below the project's ``configs`` folder; a row of ``PRESETS`` says where its
 
 from __future__ import annotations
 
+import copy
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retinue.utils.errors import unknown_name
 
@@ -32,6 +34,7 @@ __all__ = [
 
 PROJECTS = {  # detectron2's folder -> the package here
     "DeepLab": "deeplab",
+    "DensePose": "densepose",
     "MViTv2": "mvitv2",
     "Panoptic-DeepLab": "panoptic_deeplab",
     "PointRend": "point_rend",
@@ -74,7 +77,11 @@ def get_config(path: str, trained: bool = False) -> CfgNode | DictConfig:
     for add_config in presets.ADD_CONFIG:
         add_config(cfg)
     settings = presets.PRESETS[name].settings()
-    cfg.merge_from_list([part for key_value in settings.items() for part in key_value])
+    for key, below in settings.items():
+        if isinstance(below, Mapping):  # a node that takes new keys
+            cfg.merge_from_other_cfg(_nested(key, below))
+        else:
+            cfg.merge_from_list([key, below])
     if trained:
         cfg.MODEL.WEIGHTS = get_checkpoint_url(path)
     return cfg
@@ -150,6 +157,15 @@ def _find(path: str) -> tuple[ModuleType, str]:
     if name not in known:
         raise unknown_name(f"config of {presets.__package__}", name, known)
     return presets, name
+
+
+def _nested(key: str, below: Mapping[str, Any]) -> CfgNode:
+    """Make the tree that has ``below`` at a dotted key, and nothing else."""
+    from retinue.config import CfgNode
+
+    for name in reversed(key.split(".")):
+        below = {name: below}
+    return CfgNode(copy.deepcopy(below))
 
 
 def _names(presets: ModuleType) -> list[str]:
