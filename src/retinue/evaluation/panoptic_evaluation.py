@@ -87,8 +87,9 @@ class COCOPanopticEvaluator(DatasetEvaluator):
 
         Args:
             inputs: dicts with ``file_name`` and ``image_id``.
-            outputs: dicts with ``panoptic_seg``: ``(H, W)`` ids, and a dict per segment; or ids
-                that say the category themselves, and None.
+            outputs: dicts with ``panoptic_seg``: ``(H, W)`` ids, and a dict per segment, where
+                ids without a segment are void; or ids that say the category themselves
+                (``category * label_divisor + instance``, -1 is void), and None.
         """
         for image, output in zip(inputs, outputs, strict=True):
             panoptic, segments = output["panoptic_seg"]
@@ -96,6 +97,8 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             if segments is None:
                 segments = self._segments_of(ids)
                 ids = ids + 1  # in the files 0 is nothing
+            named = np.isin(ids, [segment["id"] for segment in segments])
+            ids = np.where(named, ids, 0)
             name = os.path.splitext(os.path.basename(image["file_name"]))[0] + ".png"
             with io.BytesIO() as png:
                 Image.fromarray(ids_to_colors(ids)).save(png, format="PNG")

@@ -40,7 +40,9 @@ def with_oriented_boxes(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     converted = []
     for row in rows:
         if "obb" in row:
-            converted.append(row)
+            # hotcoco gives a result the area of the upright box; its size is that of its own
+            own = {"area": row["obb"][2] * row["obb"][3]} if "score" in row else {}
+            converted.append(row | own)
             continue
         box = [float(number) for number in row["bbox"]]
         if len(box) == 4:
