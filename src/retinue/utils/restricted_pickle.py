@@ -1,58 +1,125 @@
 """Read pickle files of plain data without running code from them.
 
-A pickle is a program that may call any function it names. ``load`` runs it with a dozen harmless
-names: containers, numbers, strings, numpy arrays, torch tensors. Every other name ends the reading
-with an error that says it. Arrays are not rebuilt by numpy's own hooks but from their bytes, after
-shape and type have been checked.
+A pickle is a program that may call any function it names. ``load`` runs it with a few harmless
+names: containers, numbers, strings, numpy arrays, torch tensors, and stand-ins for our structures
+and configs (``plain_objects``). Every other name ends the reading with an error that says it.
+Before that, ``pickle_scan`` has refused what would exhaust the machine. Arrays are not rebuilt by
+numpy's own hooks but from their bytes, after shape and type have been checked.
 
-Reading order: load; _Reader (which names are known); _Array (how an array is rebuilt).
+Reading order: load; RestrictedUnpickler (which names are known); _Array (how an array is rebuilt);
+finish (putting things in the place of their stand-ins).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import math
+import mmap
 import pickle
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
 import torch
 
-__all__ = ["RestrictedPickleError", "load", "loads"]
+from retinue.utils.pickle_scan import check_pickle
+from retinue.utils.plain_objects import STAND_INS, StandIn
+
+__all__ = [
+    "NUMPY_NAMES",
+    "RestrictedPickleError",
+    "RestrictedUnpickler",
+    "finish",
+    "load",
+    "loads",
+    "readable_bytes",
+]
+
+MAX_DEPTH = 200
+"""Containers inside containers, at most."""
+
+logger = logging.getLogger(__name__)
 
 
 class RestrictedPickleError(pickle.UnpicklingError, ValueError):
     """A pickle that holds more than plain data, or is damaged."""
 
 
-def load(file: IO[bytes], *, encoding: str = "latin1", name: str = "") -> Any:
+def load(file: IO[bytes], *, encoding: str = "latin1", name: str = "", trust: bool = False) -> Any:
     """Read one pickle of plain data.
 
     Args:
         file: open for reading bytes.
         encoding: of strings that Python 2 wrote; latin1 keeps their bytes.
         name: what errors call the file.
+        trust: run whatever the file says, as ``pickle.load`` does; the log says so.
 
     Returns:
-        dicts, lists, tuples, sets, numbers, strings, bytes, None, numpy arrays and torch tensors.
+        dicts, lists, tuples, sets, numbers, strings, bytes, None, numpy arrays, torch tensors, and
+        ``Boxes``, ``Instances`` and other structures of ours or of detectron2, and ``CfgNode``.
 
     Raises:
-        RestrictedPickleError: If the file names anything else, or is truncated.
+        RestrictedPickleError: If the file names anything else, would exhaust the machine, or is
+            truncated.
     """
     name = name or str(getattr(file, "name", "pickle"))
-    try:
-        return _finish(_Reader(file, encoding=encoding, source=name).load(), {})
-    except RestrictedPickleError:
-        raise
-    except Exception as error:  # a damaged pickle fails in any way, from EOFError to MemoryError
-        raise RestrictedPickleError(f"{name}: not a whole pickle file ({error})") from error
+    if trust:
+        logger.warning("%s: read with trust=True, which runs any code that the file holds", name)
+        return pickle.load(file, encoding=encoding)
+    with translate_errors(name):
+        with readable_bytes(file) as data:
+            length = check_pickle(data)
+        reader = RestrictedUnpickler(file, encoding=encoding)
+        value = reader.load()
+        del reader, length  # with its notes, which hold the bytes of all arrays
+        return finish(value)
 
 
-def loads(data: bytes, *, encoding: str = "latin1", name: str = "pickle") -> Any:
+def loads(
+    data: bytes, *, encoding: str = "latin1", name: str = "pickle", trust: bool = False
+) -> Any:
     """Read a pickle of plain data from bytes, as ``load`` does from a file."""
-    return load(io.BytesIO(data), encoding=encoding, name=name)
+    return load(io.BytesIO(data), encoding=encoding, name=name, trust=trust)
+
+
+@contextlib.contextmanager
+def translate_errors(name: str) -> Iterator[None]:
+    """Turn whatever a damaged or hostile pickle raises into our error with the file's name."""
+    try:
+        yield
+    except RestrictedPickleError as error:
+        message = str(error)
+        raise RestrictedPickleError(
+            message if message.startswith(name) else f"{name}: {message}"
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # from EOFError to MemoryError and RecursionError
+        reason = str(error) or type(error).__name__
+        raise RestrictedPickleError(f"{name}: not a whole pickle file ({reason})") from error
+
+
+@contextlib.contextmanager
+def readable_bytes(file: IO[bytes]) -> Iterator[memoryview]:
+    """Give the bytes from where ``file`` stands on, not copied where that is possible."""
+    start = file.tell()
+    with contextlib.ExitStack() as stack:
+        if isinstance(file, io.BytesIO):
+            data = stack.enter_context(file.getbuffer())
+            yield stack.enter_context(data[start:])
+            return
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError, AttributeError):  # no file of this machine, or an empty one
+            yield memoryview(file.read())
+            file.seek(start)
+            return
+        stack.enter_context(mapped)
+        data = stack.enter_context(memoryview(mapped))
+        yield stack.enter_context(data[start:])
 
 
 class _Dtype:
@@ -77,12 +144,17 @@ class _Dtype:
 class _Array:
     """A numpy array whose shape, type and bytes come later in the pickle."""
 
+    data: Any = None
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, self.shape, self.dtype, self.is_fortran, self.data = state
 
     def numpy(self) -> np.ndarray:
+        if not isinstance(self.dtype, _Dtype) or not isinstance(self.shape, tuple):
+            raise RestrictedPickleError("an array without type or shape")
         dtype = self.dtype.numpy()
         data = _as_bytes(self.data)
+        self.data = None  # so that only one array is there twice
         if len(data) != math.prod(self.shape) * dtype.itemsize:
             raise RestrictedPickleError(
                 f"array of shape {self.shape} and type {dtype} with {len(data)} bytes"
@@ -127,7 +199,64 @@ def _encode(text: str, encoding: str = "utf-8") -> bytes:
 
 
 def _load_storage(data: bytes) -> Any:
+    from retinue.utils.torch_archive import inspect_torch_file  # which reads pickles itself
+
+    inspect_torch_file(io.BytesIO(data), "a tensor's storage")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _rebuild_tensor(
+    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> torch.Tensor:
+    """Stand in for PyTorch's function, which would enlarge a storage that is too small."""
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise RestrictedPickleError(f"a tensor's storage is {type(storage).__name__}")
+    num_elements = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+    check_layout(offset, size, stride, num_elements)
+    return torch._utils._rebuild_tensor(storage, offset, size, stride)  # type: ignore[no-untyped-call]
+
+
+def check_layout(offset: Any, size: Any, stride: Any, num_elements: int) -> None:
+    """Check that a tensor lies within its storage.
+
+    Raises:
+        RestrictedPickleError: If it doesn't, or sizes are no sizes.
+    """
+    numbers = [offset, *size, *stride]
+    is_sound = len(size) == len(stride) <= 64 and all(
+        type(n) is int and 0 <= n < 2**62 for n in numbers
+    )
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
+    if not is_sound or (0 not in size and last >= num_elements):
+        raise RestrictedPickleError(
+            f"a tensor of shape {tuple(size)}, strides {tuple(stride)} and offset {offset}"
+            f" does not fit its storage of {num_elements:,} elements"
+        )
+
+
+def _rebuild_parameter(data: Any, *_: Any) -> Any:
+    if not isinstance(data, torch.Tensor):
+        raise RestrictedPickleError(f"a parameter holds {type(data).__name__}, not a tensor")
+    return torch.nn.Parameter(data, requires_grad=data.is_floating_point())
+
+
+def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a container from another one, but not from a number, which could be its length."""
+
+    def make(content: Any = (), *_: Any) -> Any:
+        if not isinstance(content, list | tuple | set | frozenset | dict | bytes | bytearray):
+            raise RestrictedPickleError(f"{kind.__name__} of {type(content).__name__}")
+        return kind(content)
+
+    return make
+
+
+def _complex(real: float, imag: float = 0.0) -> complex:
+    return complex(float(real), float(imag))
+
+
+def _bytearray(text: Any = b"", encoding: str = "latin-1") -> bytearray:
+    return bytearray(_encode(text, encoding) if isinstance(text, str) else _as_bytes(text))
 
 
 def _ordered_dict(*items: Any) -> OrderedDict[Any, Any]:
@@ -138,72 +267,161 @@ def _default_dict(*_: Any) -> defaultdict[Any, Any]:
     return defaultdict()
 
 
+def _size(content: Any = ()) -> tuple[int, ...]:
+    return tuple(content)
+
+
+def _reconstructor(kind: Any, _: Any, content: Any) -> Any:
+    """Stand in for the function that objects of the first pickle protocols name."""
+    if not (isinstance(kind, type) and issubclass(kind, StandIn)):
+        raise RestrictedPickleError("an object of no known class")
+    made: Any = kind()
+    for key, value in (content or {}).items():
+        made[key] = value
+    return made
+
+
 _NUMPY: Mapping[str, Callable[..., Any]] = {
     "multiarray._reconstruct": _reconstruct,
     "multiarray.scalar": _scalar,
     "numeric._frombuffer": _from_buffer,
 }
 
-_KNOWN: Mapping[str, Callable[..., Any]] = {
+NUMPY_NAMES: Mapping[str, Callable[..., Any]] = {
     "numpy.dtype": _Dtype,
     "numpy.ndarray": _Array,
     **{f"numpy.core.{name}": stand_in for name, stand_in in _NUMPY.items()},
     **{f"numpy._core.{name}": stand_in for name, stand_in in _NUMPY.items()},
+}
+"""What pickles of arrays name, and what stands for it; ``finish`` makes arrays of the results."""
+
+_CONTAINERS = {kind.__name__: _container(kind) for kind in (set, frozenset, list, dict, tuple)}
+_BUILTINS = {**_CONTAINERS, "bytes": _container(bytes), "bytearray": _bytearray}
+_BUILTINS["complex"] = _complex
+
+_KNOWN: Mapping[str, Callable[..., Any]] = {
+    **NUMPY_NAMES,
+    **STAND_INS,
     **{
-        f"{module}.{kind.__name__}": kind
-        for kind in (set, frozenset, bytearray, complex, bytes, list, dict, tuple)
+        f"{module}.{name}": make
+        for name, make in _BUILTINS.items()
         for module in ("builtins", "__builtin__")
     },
     "collections.OrderedDict": _ordered_dict,
     "collections.defaultdict": _default_dict,
     "_codecs.encode": _encode,
-    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
-    "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
+    "copyreg._reconstructor": _reconstructor,
+    "copy_reg._reconstructor": _reconstructor,
+    "builtins.object": object,
+    "__builtin__.object": object,
+    "torch.Size": _size,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch.storage._load_from_bytes": _load_storage,
 }
 
 
-class _Reader(pickle.Unpickler):
-    def __init__(self, file: IO[bytes], *, encoding: str, source: str) -> None:
+class RestrictedUnpickler(pickle.Unpickler):
+    """Reads a pickle with known names only.
+
+    Args:
+        file: open for reading bytes.
+        encoding: of strings that Python 2 wrote.
+        names: what stands for further names.
+        persistent_load: called with a reference to data outside the pickle; refused by default.
+    """
+
+    def __init__(
+        self,
+        file: IO[bytes],
+        *,
+        encoding: str = "latin1",
+        names: Mapping[str, Any] | None = None,
+        persistent_load: Callable[[Any], Any] | None = None,
+    ) -> None:
         super().__init__(file, encoding=encoding)
-        self._source = source
+        self._names = names or {}
+        self._persistent_load = persistent_load
 
     def find_class(self, module: str, name: str) -> Any:
         full_name = f"{module}.{name}"
-        if full_name not in _KNOWN:
-            raise RestrictedPickleError(
-                f"{self._source}: names {full_name!r}; only arrays, tensors, numbers, strings and"
-                " plain containers are read, since anything else could run code. If you trust the"
-                " file, load it with the program that wrote it and save plain arrays"
-            )
-        return _KNOWN[full_name]
+        if full_name in self._names:
+            return self._names[full_name]
+        if full_name in _KNOWN:
+            return _KNOWN[full_name]
+        raise RestrictedPickleError(
+            f"names {full_name!r}; only arrays, tensors, numbers, strings, plain containers and"
+            " structures of ours are read, since anything else could run code. If you trust the"
+            " file, read it with trust=True (--trust), and save what you need of it"
+        )
 
     def persistent_load(self, pid: Any) -> Any:
-        raise RestrictedPickleError(f"{self._source}: refers to data outside the file ({pid!r})")
+        if self._persistent_load is None:
+            raise RestrictedPickleError(f"refers to data outside the file ({str(pid)[:200]!r})")
+        return self._persistent_load(pid)
 
 
-def _finish(value: Any, done: dict[int, Any]) -> Any:
-    """Put arrays in the place of their stand-ins; ``done`` keeps shared objects shared."""
-    if id(value) in done:
-        return done[id(value)][1]
-    if isinstance(value, _Array):
-        result: Any = value.numpy()
-    elif isinstance(value, _Dtype):
-        result = value.numpy()
-    elif isinstance(value, dict):
-        done[id(value)] = (value, value)
-        for key in list(value):
-            value[key] = _finish(value[key], done)
-        result = value
-    elif isinstance(value, list):
-        done[id(value)] = (value, value)
-        value[:] = [_finish(item, done) for item in value]
-        result = value
-    elif isinstance(value, tuple):
-        result = tuple(_finish(item, done) for item in value)
-    elif isinstance(value, type) or callable(value):
-        raise RestrictedPickleError(f"{value!r} is not plain data")
-    else:
-        return value
-    done[id(value)] = (value, result)  # with `value`, so that its id stays taken
-    return result
+def finish(value: Any, *, build: bool = True) -> Any:
+    """Put arrays and objects in the place of their stand-ins; shared things stay shared.
+
+    Args:
+        value: what an unpickler with the known names returned.
+        build: make objects of ours; else a dict of what they hold.
+
+    Raises:
+        RestrictedPickleError: If containers are nested too deep, shared so often that writing
+            them out would take forever, or hold a function or class.
+    """
+    return _Finisher(build).finish(value, 0)[0]
+
+
+class _Finisher:
+    def __init__(self, build: bool) -> None:
+        self.build = build
+        self.done: dict[int, tuple[Any, Any, int]] = {}  # with the value, so that its id stays
+        self.num_values = 0
+
+    def finish(self, value: Any, depth: int) -> tuple[Any, int]:
+        """Return what takes a value's place, and how many values it is when written out."""
+        self.num_values += 1
+        if id(value) in self.done:
+            return self.done[id(value)][1:]
+        if depth > MAX_DEPTH:
+            raise RestrictedPickleError(f"containers nested more than {MAX_DEPTH} levels deep")
+        result, size = self.replace(value, depth + 1)
+        if size > 1_000_000 + 100 * self.num_values:
+            raise RestrictedPickleError(f"values shared so often that they become {size:,}")
+        if size > 1 or result is not value:
+            self.done[id(value)] = (value, result, size)
+        return result, size
+
+    def replace(self, value: Any, depth: int) -> tuple[Any, int]:
+        if isinstance(value, _Array | _Dtype):
+            return value.numpy(), 1
+        if isinstance(value, dict):
+            self.done[id(value)] = (value, value, 1)
+            size = 1
+            for key in list(value):
+                if type(key) is not str:
+                    size += self.finish(key, depth)[1]
+                value[key], more = self.finish(value[key], depth)
+                size += more
+            return value, size
+        if isinstance(value, list):
+            self.done[id(value)] = (value, value, 1)
+            size = 1
+            for position, item in enumerate(value):
+                value[position], more = self.finish(item, depth)
+                size += more
+            return value, size
+        if isinstance(value, tuple | set | frozenset):
+            items = [self.finish(item, depth) for item in value]
+            finished = [item for item, _ in items]
+            is_same = all(new is old for new, old in zip(finished, value, strict=True))
+            return value if is_same else type(value)(finished), 1 + sum(n for _, n in items)
+        if isinstance(value, StandIn):
+            parts, size = self.finish(value.parts(), depth)
+            return value.finish(parts) if self.build else value.sketch(parts), size
+        if isinstance(value, type) or callable(value):
+            raise RestrictedPickleError(f"{value!r} is not plain data")
+        return value, 1
