@@ -45,7 +45,7 @@ wheel: $(VENV)/.installed  ## build the wheel and import it in an empty environm
 
 .venv-interop/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-interop
-	.venv-interop/bin/pip --disable-pip-version-check install --quiet torch torchvision pycocotools
+	.venv-interop/bin/pip --disable-pip-version-check install --quiet torch torchvision pycocotools lvis cityscapesscripts
 	.venv-interop/bin/pip --disable-pip-version-check install --quiet --editable '.[test]'
 	touch $@
 

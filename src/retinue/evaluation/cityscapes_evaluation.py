@@ -33,11 +33,23 @@ def _scripts(name: str) -> ModuleType:
     import importlib
 
     try:
-        return importlib.import_module(f"cityscapesscripts.{name}")
+        module = importlib.import_module(f"cityscapesscripts.{name}")
     except ImportError as error:
         raise ImportError(
             "evaluation on Cityscapes needs its scripts: pip install 'retinue[cityscapes]'"
         ) from error
+    if getattr(module, "np", None) is np and not hasattr(np, "in1d"):
+        module.np = _NumpyWithIn1d()  # type: ignore[attr-defined]
+    return module
+
+
+class _NumpyWithIn1d:
+    """NumPy as the scripts know it: release 2.3.0 calls ``in1d``, which NumPy 2.4 has not."""
+
+    in1d = staticmethod(np.isin)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
 
 
 class CityscapesEvaluator(DatasetEvaluator):
@@ -114,11 +126,22 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
         truth = self._ready(script, "instanceIds")
         script.args.gtInstancesFile = os.path.join(self._temp_dir, "gtInstances.json")
         predictions = [script.getPrediction(path, script.args) for path in truth]
-        scores = script.evaluateImgLists(predictions, truth, script.args)["averages"]
+        scores = _instance_scores(script, predictions, truth)
         self._working_dir.cleanup()
         return OrderedDict(
             segm={"AP": 100 * scores["allAp"], "AP50": 100 * scores["allAp50%"]},
         )
+
+
+def _instance_scores(script: Any, predictions: list[str], truth: list[str]) -> dict[str, float]:
+    """Take the steps of the script's evaluation, but for the file it leaves where it is run."""
+    script.setInstanceLabels(script.args)
+    instances = script.getGtInstances(truth, script.args)
+    matches = script.matchGtWithPreds(predictions, truth, instances, script.args)
+    averages: dict[str, float] = script.computeAverages(
+        script.evaluateMatches(matches, script.args), script.args
+    )
+    return averages
 
 
 class CityscapesSemSegEvaluator(CityscapesEvaluator):
