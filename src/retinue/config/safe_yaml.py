@@ -15,6 +15,9 @@ __all__ = ["load_yaml"]
 _PREFIX = "tag:yaml.org,2002:python/"
 _SCALARS = {"str": "str", "unicode": "str", "int": "int", "long": "int", "float": "float"}
 _SCALARS |= {"bool": "bool", "none": "null"}
+_MAX_BYTES = 32 << 20
+_MAX_DEPTH = 100
+_MAX_VALUES = 1_000_000  # with what aliases repeat written out
 _ORDERED_DICT = "object/apply:collections.OrderedDict"
 
 
@@ -22,6 +25,28 @@ class _PlainLoader(yaml.SafeLoader):
     """The safe loader, which also understands the tags of plain things."""
 
     keep_names = False  # whether names of functions and classes stay callable by `instantiate`
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one value, refusing nesting that would end in a stack overflow."""
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, f"values nested more than {_MAX_DEPTH} levels deep", mark
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Read the document, refusing aliases that would become gigabytes."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _expanded_size(node, {}) > _MAX_VALUES:
+            raise yaml.composer.ComposerError(
+                None, None, f"aliases make more than {_MAX_VALUES:,} values", node.start_mark
+            )
+        return node
 
     def python_tag(self, suffix: str, node: yaml.Node) -> Any:
         """Turn ``!!python/<suffix>`` into plain data, or refuse it."""
@@ -64,6 +89,18 @@ class _NameKeepingLoader(_PlainLoader):
     keep_names = True
 
 
+def _expanded_size(node: yaml.Node, known: dict[int, float]) -> float:
+    """Count the values below a node; a node inside itself counts as endless."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1.0
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        pairs = isinstance(node, yaml.MappingNode)
+        below = [part for pair in node.value for part in pair] if pairs else node.value
+        known[id(node)] = 1 + sum(_expanded_size(part, known) for part in below)
+    return known[id(node)]
+
+
 def _python_tag(loader: _PlainLoader, suffix: str, node: yaml.Node) -> Any:
     return loader.python_tag(suffix, node)
 
@@ -80,10 +117,17 @@ def load_yaml(stream: str | IO[Any], *, keep_names: bool = False) -> Any:
             it from, and an object into a node with its ``_target_``; else a name is a string.
 
     Raises:
-        yaml.YAMLError: If it is not YAML, or a tag would run code; with line and column.
+        yaml.YAMLError: If it is not YAML, a tag would run code, or it would take more memory or
+            depth than a config does; with line and column.
 
     Example:
         >>> load_yaml("STEPS: !!python/tuple [30, 40]")
         {'STEPS': (30, 40)}
     """
-    return yaml.load(stream, _NameKeepingLoader if keep_names else _PlainLoader)
+    text = stream if isinstance(stream, str) else stream.read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
+        raise yaml.YAMLError(f"more than {_MAX_BYTES >> 20} MiB of YAML, which is no config")
+    try:
+        return yaml.load(text, _NameKeepingLoader if keep_names else _PlainLoader)
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise yaml.YAMLError(f"not a value: {error}") from error  # such as the date 2020-99-99

@@ -248,7 +248,7 @@ def _inspect_legacy(file: IO[bytes]) -> Any:
     start = file.tell()
     with readable_bytes(file) as data:
         size, at = len(data), 0
-        values = []
+        values: list[Any] = []
         for _ in range(5):  # magic number, version, system, the object, keys of the storages
             rest = data[at:]
             try:
