@@ -178,7 +178,7 @@ class Instances:
         if len(instance_lists) == 1:
             return first
         for index, instances in enumerate(instance_lists):
-            if instances.image_size != first.image_size:
+            if tuple(instances.image_size) != tuple(first.image_size):  # may be tensors
                 raise InputError(
                     "Instances.cat: all must belong to one image; element 0 has image size"
                     f" {first.image_size}, element {index} has {instances.image_size}"
