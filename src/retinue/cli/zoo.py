@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -233,7 +234,21 @@ def download(
     from retinue.model_zoo.weights import check_weights
 
     entry = model_zoo.find_entry(name)
-    path = model_zoo.download(entry.name, force=force)
+    with _progress_bar(entry.name) as update:
+        path = model_zoo.download(entry.name, force=force, progress=update)
     checked = ", ".join(check_weights(path, entry)) or "length"
     print(f"{path}\n{path.stat().st_size:,} bytes; checked: {checked}")
     print(f"licence: {entry.licence or 'not stated'} ({entry.source})")
+
+
+@contextlib.contextmanager
+def _progress_bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function that shows how many bytes of how many are there, on the standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, TransferSpeedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -24,13 +24,21 @@ from retinue.utils.errors import UnknownNameError, unknown_name
 __all__ = ["Entry", "UnknownModelError", "entries", "find_entry"]
 
 LAZY_CONFIGS = Path(__file__).parent / "configs"
-HOST = "https://dl.fbaipublicfiles.com/"
-WEIGHTS_PREFIX = HOST + "detectron2/"
+WEIGHTS_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
 
 _REPOSITORY = "https://github.com/facebookresearch/detectron2/blob/main/"
 ZOO_PAGE = _REPOSITORY + "MODEL_ZOO.md"
 """Gives the licence of all weights it lists, and says that file names end in their MD5's start."""
-DENSEPOSE_PAGE = _REPOSITORY + "projects/DensePose/doc/DENSEPOSE_IUV.md"
+_DENSEPOSE = "projects/DensePose/"
+DENSEPOSE_PAGE = f"{_REPOSITORY}{_DENSEPOSE}doc/DENSEPOSE_IUV.md"
+"""Gives the licence of its weights, too; the page on continuous surface embeddings says nothing."""
+PAGES = {  # of what a project publishes, by how its names begin; else it is the project's README
+    _DENSEPOSE + "configs/cse/": f"{_REPOSITORY}{_DENSEPOSE}doc/DENSEPOSE_CSE.md",
+    _DENSEPOSE: DENSEPOSE_PAGE,
+    "projects/MeshRCNN/": (
+        "https://github.com/facebookresearch/meshrcnn/blob/main/INSTRUCTIONS_PIX3D.md"
+    ),
+}
 LICENCE = "CC BY-SA 3.0 (https://creativecommons.org/licenses/by-sa/3.0/)"
 
 SHA256 = {  # from https://huggingface.co/xboix/detectron2-coco, an unmodified mirror
@@ -40,17 +48,18 @@ SHA256 = {  # from https://huggingface.co/xboix/detectron2-coco, an unmodified m
 
 DETECTION, INSTANCES = "detection", "instance segmentation"
 KEYPOINTS, PANOPTIC, SEMANTIC = "keypoints", "panoptic segmentation", "semantic segmentation"
-PROPOSALS, DENSE_POSE = "proposals", "dense pose"
+PROPOSALS, DENSE_POSE, MESHES = "proposals", "dense pose", "meshes"
 CLASSIFICATION = "classification"
 
 # The first pattern that a name matches says what the model does.
 _TASKS = (
     (r"DensePose/", DENSE_POSE),
+    (r"MeshRCNN/", MESHES),
     (r"imagenet_R_50", CLASSIFICATION),
     (r"panoptic_(fpn|deeplab)_", PANOPTIC),
     (r"semantic_|deeplab_v3", SEMANTIC),
     (r"keypoint_rcnn", KEYPOINTS),
-    (r"mask_rcnn|pointrend|tensormask|meshrcnn", INSTANCES),
+    (r"mask_rcnn|pointrend|tensormask", INSTANCES),
     (r"(^|/)rpn_", PROPOSALS),
     (r"rcnn|retinanet|fcos|tridentnet", DETECTION),
 )
@@ -74,7 +83,8 @@ _TRUNKS = (
     (r"Rethinking-BatchNorm/", "R50"),
 )
 _NECKS = ((r"C4(_|$)", "-C4"), (r"DC5", "-DC5"), (r"FPN|fpn|BNhead|MViTv2/|tensormask", "-FPN"))
-_NOT_MODELS = re.compile(r"(^|/)(Base-[^/]*|common/.*)$")  # what configs are made of
+# What configs are made of:
+_NOT_MODELS = re.compile(r"(^|/)(Base-[^/]*|MESH-RCNN-FPN.yaml|common/.*)$")
 
 
 class UnknownModelError(UnknownNameError, RuntimeError):
@@ -184,13 +194,16 @@ def _project_entries() -> Iterator[Entry]:
         if _NOT_MODELS.search(name):
             continue
         preset = zoo.find_preset(name)
-        page = f"{_REPOSITORY}{'/'.join(name.split('/')[:2])}/README.md"
-        is_iuv = name.startswith("projects/DensePose/") and "/cse/" not in name
-        if name.startswith("projects/DensePose/"):
-            page = DENSEPOSE_PAGE if is_iuv else DENSEPOSE_PAGE.replace("_IUV", "_CSE")
-        url = HOST + preset.weights if preset.weights else ""
-        source = page if url or preset.scores else ""
-        yield _entry(name, preset, url, source=source, has_licence=bool(url) and is_iuv)
+        readme = f"{_REPOSITORY}{'/'.join(name.split('/')[:2])}/README.md"
+        page = next((page for start, page in PAGES.items() if name.startswith(start)), readme)
+        url = zoo.get_checkpoint_url(name) if preset.weights else ""
+        yield _entry(
+            name,
+            preset,
+            url,
+            source=page if url or preset.scores else "",
+            has_licence=bool(url) and page == DENSEPOSE_PAGE,
+        )
 
 
 def _entry(name: str, preset: Preset, url: str, *, source: str, has_licence: bool) -> Entry:

@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 from retinue.model_zoo.entries import Entry, UnknownModelError, find_entry
-from retinue.utils.file_io import PathManager
+from retinue.utils.download import Progress
+from retinue.utils.download import download as fetch
 
 __all__ = ["WeightsError", "check_weights", "download"]
 
@@ -23,7 +24,7 @@ class WeightsError(OSError):
     """A file of weights is not what was published."""
 
 
-def download(name: str, *, force: bool = False) -> Path:
+def download(name: str, *, force: bool = False, progress: Progress | None = None) -> Path:
     """Return the published weights of a model as a file of the cache, downloaded if need be.
 
     A download that was cut off goes on where it stopped.
@@ -31,15 +32,17 @@ def download(name: str, *, force: bool = False) -> Path:
     Args:
         name: the model's name, in full or its last part.
         force: download again what is there.
+        progress: called with the bytes that are there and the bytes in all (None if unknown).
 
     Raises:
         UnknownModelError: (a ``RuntimeError``) If there is no such model, or no weights for it.
-        WeightsError: (an ``OSError``) If the file is not what was published; it is deleted then.
+        OSError: If the server cannot be reached, or the file is not what was published; such a
+            file is not kept.
     """
     entry = find_entry(name)
     if not entry.url:
         raise UnknownModelError(f"model {entry.name!r}: no trained weights are published")
-    path = Path(PathManager.get_local_path(entry.url, force=force))
+    path = Path(fetch(entry.url, sha256=entry.sha256 or None, force=force, progress=progress))
     try:
         check_weights(path, entry)
     except WeightsError as error:
