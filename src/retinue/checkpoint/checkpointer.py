@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pickle
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from retinue.checkpoint.errors import CheckpointError, DamagedFileError
+from retinue.checkpoint.files import read_torch_file
 from retinue.checkpoint.report import (
     IncompatibleKeys,
     describe_incompatible,
@@ -43,14 +44,6 @@ __all__ = [
 ]
 
 LAST_CHECKPOINT = "last_checkpoint"
-
-
-class CheckpointError(RuntimeError, ValueError):
-    """A checkpoint that can't be used as asked."""
-
-
-class DamagedFileError(CheckpointError):
-    """A checkpoint file that is not whole."""
 
 
 class Checkpointer:
@@ -304,39 +297,6 @@ class Checkpointer:
                 raise ValueError(
                     f"checkpoint: {name!r} must be a tensor or an array; got {type(value).__name__}"
                 )
-
-
-def read_torch_file(path: str, path_manager: Any = PathManager) -> Any:
-    """Read what ``torch.save`` wrote, on the CPU, without running code from it.
-
-    Raises:
-        DamagedFileError: If the file is not whole.
-        CheckpointError: If it holds more than tensors, arrays and plain data.
-    """
-    with path_manager.open(path, "rb") as file, torch.serialization.safe_globals(_numpy_names()):
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file fails in many ways
-            reason = str(error).strip()
-            refused = re.search(r"nsupported (?:global: )?GLOBAL ([\w.]+)", reason)
-            if isinstance(error, pickle.UnpicklingError) and refused:
-                raise CheckpointError(
-                    f"{path}: names {refused[1]!r}; only tensors, arrays and plain containers are"
-                    " read, since anything else could run code. If you trust the file, load it with"
-                    " the program that wrote it and save its state dict alone"
-                ) from error
-            first_line = (reason or type(error).__name__).splitlines()[0]
-            if "weights_only" in first_line:  # PyTorch's advice here is to run code from the file
-                first_line = "it is not in PyTorch's format"
-            raise DamagedFileError(f"{path}: not a whole checkpoint file ({first_line})") from error
-
-
-def _numpy_names() -> list[Any]:
-    """Name what numpy scalars and arrays are made of, which ``weights_only`` doesn't know."""
-    multiarray = getattr(np, "_core", None) or np.core
-    parts = [multiarray.multiarray._reconstruct, multiarray.multiarray.scalar]
-    numbers = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdFD"}
-    return [*parts, np.ndarray, np.dtype, *numbers]
 
 
 def _inner_model(model: nn.Module) -> nn.Module:

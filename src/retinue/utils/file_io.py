@@ -31,6 +31,7 @@ __all__ = [
     "PathHandler",
     "PathManager",
     "PathManagerBase",
+    "ShortAddressHandler",
     "atomic_write",
     "file_lock",
     "get_cache_dir",
@@ -262,6 +263,27 @@ class Detectron2Handler(_DownloadedHandler):
         return PathManager.get_local_path(address, force=force, **kwargs)
 
 
+class ShortAddressHandler(_DownloadedHandler):
+    """Files that a project publishes below one address, by a short form of it.
+
+    Args:
+        prefix: the short form, such as ``"meshrcnn://"``.
+        address: what it stands for.
+    """
+
+    def __init__(self, prefix: str, address: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+        self.address = address
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [self.prefix]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        address = self.address + path.removeprefix(self.prefix)
+        return PathManager.get_local_path(address, force=force, **kwargs)
+
+
 class _CatalogHandler(_DownloadedHandler):
     """``catalog://``: older names of weights; the table of them is looked up when asked for."""
 
@@ -457,5 +479,14 @@ class PathManagerBase:
         return self._handler(src_path)._symlink(src_path, dst_path, **kwargs)
 
 
-PathManager = PathManagerBase([HTTPURLHandler(), Detectron2Handler(), _CatalogHandler()])
+_MESHRCNN = "https://dl.fbaipublicfiles.com/meshrcnn/"
+PathManager = PathManagerBase(
+    [
+        HTTPURLHandler(),
+        Detectron2Handler(),
+        _CatalogHandler(),
+        ShortAddressHandler("meshrcnn://", f"{_MESHRCNN}pix3d/"),
+        ShortAddressHandler("shapenet://", f"{_MESHRCNN}shapenet/"),
+    ]
+)
 """The path manager that the library uses; projects add their handlers to it."""

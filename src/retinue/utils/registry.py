@@ -4,6 +4,7 @@ A registry of the library is a catalog: its rows say where each object lives, an
 when it is first asked for. ``register`` adds a user's own class or function beside them.
 """
 
+import functools
 import importlib
 import pydoc
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,8 @@ class Registry:
         name: what error messages call the table, e.g. ``"BACKBONE"``.
         catalog: rows ``name -> "module:attribute"``, imported when first asked for.
         key: the config key whose value names a row, for error messages.
+        families: rows ``prefix -> "module:function"`` for names ``prefix:anything``, which nobody
+            can list: the object is ``functools.partial(function, name)``.
 
     Example:
         >>> SHAPES = Registry("SHAPE", {"OrderedDict": "collections:OrderedDict"})
@@ -31,10 +34,16 @@ class Registry:
     """
 
     def __init__(
-        self, name: str, catalog: Mapping[str, str] | None = None, *, key: str = ""
+        self,
+        name: str,
+        catalog: Mapping[str, str] | None = None,
+        *,
+        key: str = "",
+        families: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._key = key
+        self._families = dict(families or {})
         self._catalog = dict(catalog or {})
         self._obj_map: dict[str, Any] = {}
 
@@ -73,26 +82,38 @@ class Registry:
             UnknownNameError: (a ``KeyError``) with the nearest known names.
         """
         if name not in self._obj_map:
+            if family := self._family(name):
+                return functools.partial(_import_row(self._families[family]), name)
             if name not in self._catalog:
                 hint = f"set {self._key} to one of them" if self._key else ""
                 raise unknown_name(f"name in the {self._name} registry", name, self._names(), hint)
-            module, _, attribute = self._catalog[name].partition(":")
-            self._obj_map.setdefault(name, getattr(importlib.import_module(module), attribute))
+            self._obj_map.setdefault(name, _import_row(self._catalog[name]))
         return self._obj_map[name]
+
+    def _family(self, name: object) -> str:
+        """Return the prefix of a name of a family, and of any other name nothing."""
+        prefix, colon, rest = str(name).partition(":")
+        return prefix if colon and rest and prefix in self._families else ""
 
     def _names(self) -> list[str]:
         return sorted(self._catalog.keys() | self._obj_map.keys())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._obj_map or name in self._catalog
+        return name in self._obj_map or name in self._catalog or bool(self._family(name))
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return iter([(name, self.get(name)) for name in self._names()])
 
     def __repr__(self) -> str:
-        return f"Registry of {self._name}: {', '.join(self._names())}"
+        families = [f"{prefix}:*" for prefix in sorted(self._families)]
+        return f"Registry of {self._name}: {', '.join(self._names() + families)}"
 
     __str__ = __repr__
+
+
+def _import_row(row: str) -> Any:
+    module, _, attribute = row.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def locate(name: str) -> Any:

@@ -30,6 +30,7 @@ from retinue.utils.plain_objects import STAND_INS, StandIn
 
 __all__ = [
     "NUMPY_NAMES",
+    "ForbiddenNameError",
     "RestrictedPickleError",
     "RestrictedUnpickler",
     "finish",
@@ -46,6 +47,10 @@ logger = logging.getLogger(__name__)
 
 class RestrictedPickleError(pickle.UnpicklingError, ValueError):
     """A pickle that holds more than plain data, or is damaged."""
+
+
+class ForbiddenNameError(RestrictedPickleError):
+    """A pickle that names what isn't plain data."""
 
 
 def load(file: IO[bytes], *, encoding: str = "latin1", name: str = "", trust: bool = False) -> Any:
@@ -92,9 +97,7 @@ def translate_errors(name: str) -> Iterator[None]:
         yield
     except RestrictedPickleError as error:
         message = str(error)
-        raise RestrictedPickleError(
-            message if message.startswith(name) else f"{name}: {message}"
-        ) from error
+        raise type(error)(message if message.startswith(name) else f"{name}: {message}") from error
     except OSError:
         raise
     except Exception as error:  # from EOFError to MemoryError and RecursionError
@@ -349,7 +352,7 @@ class RestrictedUnpickler(pickle.Unpickler):
             return self._names[full_name]
         if full_name in _KNOWN:
             return _KNOWN[full_name]
-        raise RestrictedPickleError(
+        raise ForbiddenNameError(
             f"names {full_name!r}; only arrays, tensors, numbers, strings, plain containers and"
             " structures of ours are read, since anything else could run code. If you trust the"
             " file, read it with trust=True (--trust), and save what you need of it"
