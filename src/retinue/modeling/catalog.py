@@ -32,6 +32,10 @@ _PROJECTS = "retinue.projects"  # tasks built on top; see there
 BACKBONE_REGISTRY = Registry(
     "BACKBONE",
     {
+        "build_hrfpn_backbone": f"{_PROJECTS}.densepose.modeling.hrfpn:build_hrfpn_backbone",
+        "build_pose_hrnet_backbone": (
+            f"{_PROJECTS}.densepose.modeling.hrnet:build_pose_hrnet_backbone"
+        ),
         "build_resnet_backbone": f"{_BACKBONE}.resnet:build_resnet_backbone",
         "build_resnet_deeplab_backbone": (
             f"{_PROJECTS}.deeplab.resnet:build_resnet_deeplab_backbone"
@@ -45,6 +49,10 @@ BACKBONE_REGISTRY = Registry(
         ),
     },
     key="MODEL.BACKBONE.NAME",
+    families={  # "timm:convnext_tiny", "torchvision:mobilenet_v2?pretrained=True", ...
+        "timm": f"{_BACKBONE}.outside:build_outside_backbone",
+        "torchvision": f"{_BACKBONE}.outside:build_outside_backbone",
+    },
 )
 
 ANCHOR_GENERATOR_REGISTRY = Registry(
@@ -76,6 +84,8 @@ ROI_HEADS_REGISTRY = Registry(
     "ROI_HEADS",
     {
         "CascadeROIHeads": f"{_ROI_HEADS}.cascade_rcnn:CascadeROIHeads",
+        "MeshRCNNROIHeads": f"{_PROJECTS}.meshrcnn.modeling.roi_heads.roi_heads:MeshRCNNROIHeads",
+        "DensePoseROIHeads": f"{_PROJECTS}.densepose.modeling.roi_heads.roi_head:DensePoseROIHeads",
         "PointRendROIHeads": f"{_PROJECTS}.point_rend.roi_heads:PointRendROIHeads",
         "RROIHeads": f"{_ROI_HEADS}.rotated_fast_rcnn:RROIHeads",
         "Res5ROIHeads": f"{_ROI_HEADS}.roi_heads:Res5ROIHeads",

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "densepose": "",
         "get_checkpoint_url": "retinue.projects.zoo",
         "get_config": "retinue.projects.zoo",
+        "meshrcnn": "",
         "mvitv2": "",
         "panoptic_deeplab": "",
         "point_rend": "",

@@ -36,6 +36,7 @@ PROJECTS = {  # detectron2's folder -> the package here
     "DeepLab": "deeplab",
     "DensePose": "densepose",
     "MViTv2": "mvitv2",
+    "MeshRCNN": "meshrcnn",  # of its own repository, facebookresearch/meshrcnn
     "Panoptic-DeepLab": "panoptic_deeplab",
     "PointRend": "point_rend",
     "PointSup": "point_sup",

@@ -1,0 +1,1 @@
+"""Geometry of cameras and boxes, metrics, pictures, weights' addresses."""
