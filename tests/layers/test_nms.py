@@ -33,7 +33,7 @@ boxes_and_scores = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(boxes_and_scores, st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.7, 1.0]))
 def test_ties_empty_and_equal_boxes(rows, threshold):
     """Small integers make boxes touch and coincide, scores tie and IoUs meet the threshold."""

@@ -83,7 +83,7 @@ def test_no_boxes_overlap_with_nothing():
     assert matched_pairwise_iou(none, none).shape == (0,)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 1000))
 def test_iou_is_symmetric_and_bounded(num_a, num_b, seed):
     a, b = random_boxes(num_a, seed), random_boxes(num_b, seed + 2)

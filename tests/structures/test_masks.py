@@ -90,7 +90,7 @@ def test_filling_leaves_the_polygon_as_it_is():
     assert polygon.tolist() == SQUARE
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.integers(1, 4))
 def test_a_union_of_polygons_is_the_or_of_their_masks(seed, num):
     rng = np.random.default_rng(seed)

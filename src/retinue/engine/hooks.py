@@ -387,13 +387,10 @@ class LRScheduler(HookBase):
     def before_train(self) -> None:
         if self._optimizer is None:
             self._optimizer = self.trainer.optimizer
-        if isinstance(self.scheduler, ParamScheduler):
-            self._scheduler = LRMultiplier(
-                self._optimizer,
-                self.scheduler,
-                self.trainer.max_iter,
-                last_iter=self.trainer.iter - 1,
-            )
+        schedule = self.scheduler
+        if isinstance(schedule, ParamScheduler):  # knows progress, not the optimizer
+            done = self.trainer.iter - 1
+            self._scheduler = LRMultiplier(self._optimizer, schedule, self.trainer.max_iter, done)
         self._best_param_group_id = LRScheduler.get_best_param_group_id(self._optimizer)
 
     @staticmethod

@@ -44,6 +44,12 @@ def as_array(values: Any) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
+def _nameless_metadata() -> Any:
+    from retinue.data.catalog import MetadataCatalog
+
+    return MetadataCatalog.get("__nonexist__")
+
+
 class Primitives:
     """The part of ``Visualizer`` that draws one thing; its arguments are explained there."""
 
@@ -55,12 +61,8 @@ class Primitives:
         instance_mode: ColorMode = ColorMode.IMAGE,
         font_size_scale: float = 1.0,
     ) -> None:
+        self.metadata = _nameless_metadata() if metadata is None else metadata
         self.img = as_array(img_rgb).clip(0, 255).astype(np.uint8)
-        if metadata is None:
-            from retinue.data.catalog import MetadataCatalog
-
-            metadata = MetadataCatalog.get("__nonexist__")
-        self.metadata = metadata
         self.output = VisImage(self.img, scale=scale)
         self.cpu_device = torch.device("cpu")
         side = np.sqrt(self.output.height * self.output.width)
