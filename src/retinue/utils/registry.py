@@ -86,7 +86,8 @@ class Registry:
                 return functools.partial(_import_row(self._families[family]), name)
             if name not in self._catalog:
                 hint = f"set {self._key} to one of them" if self._key else ""
-                raise unknown_name(f"name in the {self._name} registry", name, self._names(), hint)
+                known = self._names() + [f"{prefix}:NAME" for prefix in self._families]
+                raise unknown_name(f"name in the {self._name} registry", name, known, hint)
             self._obj_map.setdefault(name, _import_row(self._catalog[name]))
         return self._obj_map[name]
 
