@@ -22,15 +22,18 @@ from torch import nn
 
 from retinue.checkpoint.errors import CheckpointError, DamagedFileError
 from retinue.checkpoint.files import read_torch_file
+from retinue.checkpoint.names import strip_prefix, unwrap
 from retinue.checkpoint.report import (
     IncompatibleKeys,
-    describe_incompatible,
+    LoadReport,
     describe_shapes,
     get_missing_parameters_message,
     get_unexpected_parameters_message,
 )
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager, atomic_write
+
+_strip_prefix_if_present = strip_prefix  # the name that detectron2's users import
 
 __all__ = [
     "CheckpointError",
@@ -56,6 +59,9 @@ class Checkpointer:
         save_to_disk: whether this process saves.
         checkpointables: further objects by name, e.g. ``optimizer=optimizer``.
 
+    Attributes:
+        report: what happened to every tensor in the last load.
+
     Example:
         ``Checkpointer(model, "output", optimizer=optimizer).save("model_final", iteration=999)``
     """
@@ -76,6 +82,7 @@ class Checkpointer:
         self.save_dir = save_dir
         self.save_to_disk = save_to_disk
         self.path_manager: Any = PathManager
+        self.report = LoadReport()
         self._refuse_other_shapes = False
 
     def add_checkpointable(self, key: str, checkpointable: Any) -> None:
@@ -148,6 +155,7 @@ class Checkpointer:
             self.logger.info("No checkpoint was given: the model starts from its initial weights")
             return {}
         self.logger.info("Loading checkpoint from %s", path)
+        self.report = LoadReport(path)
         checkpoint = self._load_file(path)
         incompatible = self._load_model(checkpoint)
         if incompatible is not None:  # subclasses written for older interfaces return nothing
@@ -251,10 +259,10 @@ class Checkpointer:
         """
         state = checkpoint.pop("model")
         self._convert_ndarray_to_tensor(state)
-        for prefix in ("module.", "_orig_mod."):  # of a model that was saved inside a wrapper
-            _strip_prefix_if_present(state, prefix)
-
         own = self.model.state_dict()
+        if wrappers := unwrap(state, own):
+            self.report.notes.append(f"names came without {wrappers}, which a wrapper had added")
+        self._fit(state, own)
         incorrect_shapes = [
             (name, tuple(tensor.shape), tuple(own[name].shape))
             for name, tensor in state.items()
@@ -278,11 +286,27 @@ class Checkpointer:
             incorrect_shapes,
         )
 
+    def _fit(self, state: dict[str, Any], own: dict[str, torch.Tensor]) -> None:
+        """Change tensors of ``state`` in place so that they fit; sizes of 1 may come and go."""
+        for name, tensor in state.items():
+            if name not in own or nn.parameter.is_lazy(own[name]):
+                continue
+            want, got = tuple(own[name].shape), tuple(tensor.shape)
+            if want != got and [n for n in want if n != 1] == [n for n in got if n != 1]:
+                state[name] = tensor.reshape(want)
+                self.report.reshaped[name] = f"{got} in the checkpoint became {want}"
+
     def _log_incompatible_keys(self, incompatible: IncompatibleKeys) -> None:
         """Report how a load went."""
-        num_tensors = len(self.model.state_dict())
-        level = logging.WARNING if any(incompatible) else logging.INFO
-        self.logger.log(level, "%s", describe_incompatible(incompatible, num_tensors))
+        report = self.report
+        for name, saved, here in incompatible.incorrect_shapes:
+            report.reinitialised[name] = f"{saved} in the checkpoint, {here} here"
+        report.missing = [n for n in incompatible.missing_keys if n not in report.reinitialised]
+        report.unexpected = list(incompatible.unexpected_keys)
+        absent = {*report.missing, *report.reinitialised}
+        report.loaded = [name for name in self.model.state_dict() if name not in absent]
+        level = logging.INFO if report.is_complete and not report.warnings else logging.WARNING
+        self.logger.log(level, "%s", report)
 
     def _convert_ndarray_to_tensor(self, state_dict: dict[str, Any]) -> None:
         """Make arrays tensors, in place.
@@ -304,23 +328,6 @@ def _inner_model(model: nn.Module) -> nn.Module:
     while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]
     return model
-
-
-def _strip_prefix_if_present(state_dict: dict[str, Any], prefix: str) -> None:
-    """Take a prefix that all names have off them, in place, also in the modules' versions."""
-    if not all(name.startswith(prefix) for name in state_dict if name):
-        return
-    for name in list(state_dict):
-        state_dict[name.removeprefix(prefix)] = state_dict.pop(name)
-    metadata = getattr(state_dict, "_metadata", None)
-    if metadata is not None:
-        inner = {
-            name.removeprefix(prefix.rstrip(".")).removeprefix("."): version
-            for name, version in metadata.items()
-            if name
-        }
-        metadata.clear()
-        metadata.update(inner)
 
 
 def _without_aliases(model: nn.Module, missing: Sequence[str]) -> list[str]:

@@ -1,37 +1,39 @@
-"""Checkpoints of detectors: ours, detectron2's, Detectron 1's, pycls's and safetensors.
+"""Checkpoints of detectors: ours, detectron2's, Detectron 1's, pycls's, torchvision's, timm's.
 
-What is read from a file, by its extension:
-    ``.pkl``: detectron2's model zoo if it has the keys ``model`` and ``__author__``; Detectron 1's
-    otherwise. Plain data only, see ``retinue.utils.restricted_pickle``.
-    ``.pyth``: pycls's. ``.safetensors``: tensors alone. All others: what ``torch.save`` wrote.
+Files are read by ``reader``. Then names are brought into ours: names that have no place in the
+model are translated if they are those of a known family (``names``); those of Detectron 1 and pycls
+are matched by their endings (``c2_model_loading``), others if the path ends in
+``?matching_heuristics=True``. ``?weights=ema`` takes averaged weights. What the weights take for
+granted about images is compared with the model (``conventions``), and heads of other classes are
+mapped by the names of classes where both are known (``classes``).
 
-Ending a path in ``?matching_heuristics=True`` matches names by their endings, see
-``c2_model_loading``; Detectron 1's and pycls's names always are.
+Reading order: DetectionCheckpointer.load, ._read, ._load_model.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
+import torch
 from torch import nn
 
 from retinue.checkpoint.c2_model_loading import align_and_update_state_dicts
-from retinue.checkpoint.checkpointer import (
-    Checkpointer,
-    CheckpointError,
-    DamagedFileError,
-    IncompatibleKeys,
-)
+from retinue.checkpoint.checkpointer import Checkpointer, IncompatibleKeys
+from retinue.checkpoint.classes import find_layout, map_rows
+from retinue.checkpoint.conventions import TRAINED, check_conventions
+from retinue.checkpoint.files import find_format, read_file
+from retinue.checkpoint.names import recognise
+from retinue.checkpoint.reader import local_copy, record_of, understand
 from retinue.utils import comm
-from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager
-from retinue.utils.restricted_pickle import RestrictedPickleError
-from retinue.utils.restricted_pickle import load as load_pickle
 
 __all__ = ["DetectionCheckpointer"]
+
+CLASS_OUTPUTS = re.compile(r"(cls_score|bbox_pred|mask_head\.predictor|point_head\.predictor)\b")
 
 
 class DetectionCheckpointer(Checkpointer):
@@ -43,6 +45,9 @@ class DetectionCheckpointer(Checkpointer):
         model: the model.
         save_dir: folder that checkpoints are saved in and resumed from.
         save_to_disk: whether this process saves; the main process alone by default.
+        class_names: of the model, by which heads are mapped from a checkpoint with other classes
+            that says their names.
+        trust: run whatever code a file holds; the log says so. For files of your own only.
         checkpointables: further objects by name.
 
     Example:
@@ -55,13 +60,18 @@ class DetectionCheckpointer(Checkpointer):
         save_dir: str = "",
         *,
         save_to_disk: bool | None = None,
+        class_names: Sequence[str] = (),
+        trust: bool = False,
         **checkpointables: Any,
     ) -> None:
         if save_to_disk is None:
             save_to_disk = comm.is_main_process()
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.path_manager = PathManager
+        self.class_names = list(class_names)
+        self._trust = trust
         self._query = ""
+        self._is_start = False
 
     def load(
         self, path: str, checkpointables: Sequence[str] | None = None, **kwargs: Any
@@ -70,7 +80,8 @@ class DetectionCheckpointer(Checkpointer):
 
         Raises:
             OSError: If the main process can't read the file.
-            ValueError: If the path ends in a query other than ``?matching_heuristics=True``.
+            ValueError: If the path ends in a query other than ``?matching_heuristics=True`` and
+                ``?weights=ema``.
         """
         if not path:
             return super().load(path, checkpointables, **kwargs)
@@ -81,15 +92,18 @@ class DetectionCheckpointer(Checkpointer):
             self._query = ""
 
     def _local_path(self, path: str) -> str:
-        path = self.path_manager.get_local_path(path)
-        if comm.get_world_size() == 1 and not os.path.isfile(path):
+        if self.path_manager is PathManager:
+            path = local_copy(path)
+        else:
+            path = self.path_manager.get_local_path(path)
+        if comm.get_world_size() == 1 and not os.path.exists(path):
             raise FileNotFoundError(f"checkpoint {path!r}: there is no such file")
         return path
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if comm.get_world_size() == 1:
             return self._read(filename)
-        readable = comm.all_gather(os.path.isfile(filename))
+        readable = comm.all_gather(os.path.exists(filename))
         if not readable[0]:
             raise FileNotFoundError(f"checkpoint {filename!r}: the main process can't find it")
         if all(readable):
@@ -108,51 +122,51 @@ class DetectionCheckpointer(Checkpointer):
         return dict(outcome)
 
     def _read(self, path: str) -> dict[str, Any]:
-        if path.endswith(".pkl"):
-            return self._read_pickle(path)
-        if path.endswith(".pyth"):
-            return _from_pycls(path, self._torch_load(path))
-        content = (
-            _read_safetensors(path) if path.endswith(".safetensors") else self._torch_load(path)
-        )
-        if "model" not in content:
-            content = {"model": content}
         queries = parse_qs(self._query)
-        if queries.pop("matching_heuristics", []) == ["True"]:
-            content["matching_heuristics"] = True
-        if queries:
-            raise ValueError(
-                f"{path}?{self._query}: unknown query {', '.join(queries)};"
-                " only ?matching_heuristics=True is known"
-            )
+        weights = queries.pop("weights", ["model"])[0]
+        kind, _ = find_format(path)
+        if kind == "torch":
+            content = self._torch_load(path)
+        else:
+            content, kind = read_file(path, trust=self._trust, mmap=True)
+        content = understand(content, path, kind, weights=weights)
+        if kind != "pickle" and not path.endswith(".pyth"):
+            if queries.pop("matching_heuristics", []) == ["True"]:
+                content["matching_heuristics"] = True
+            if queries:
+                raise ValueError(
+                    f"{path}?{self._query}: unknown query {', '.join(queries)}; known are"
+                    " ?matching_heuristics=True and ?weights=ema"
+                )
         return content
 
     def _torch_load(self, f: str) -> Any:
-        return super()._load_file(f)
+        """Read a file of ``torch.save``, for subclasses to extend.
 
-    def _read_pickle(self, path: str) -> dict[str, Any]:
-        with PathManager.open(path, "rb") as file:
-            try:
-                data = load_pickle(file, name=path)
-            except RestrictedPickleError as error:
-                raise CheckpointError(str(error)) from error
-        if not isinstance(data, dict):
-            raise CheckpointError(f"{path}: expected a dict of weights; got {type(data).__name__}")
-        if "model" in data and "__author__" in data:
-            self.logger.info("The file names its author: %s", data["__author__"])
-            return data
-        blobs = data.get("blobs", data)
-        blobs = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
-        return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}
+        What goes into the model alone is left in the file until it is copied there.
+        """
+        is_short_lived = not self.checkpointables or self._is_start
+        content, _ = read_file(f, trust=self._trust, mmap=is_short_lived)
+        return content
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last checkpoint, or start from weights in ``path``."""
+        self._is_start = not (resume and self.has_checkpoint())
+        try:
+            return super().resume_or_load(path, resume=resume)
+        finally:
+            self._is_start = False
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
+        self._convert_ndarray_to_tensor(checkpoint["model"])
+        trained = ""
         if checkpoint.get("matching_heuristics"):
-            self._convert_ndarray_to_tensor(checkpoint["model"])
-            checkpoint["model"] = align_and_update_state_dicts(
-                self.model.state_dict(),
-                checkpoint["model"],
-                c2_conversion=checkpoint.get("__author__") == "Caffe2",
-            )
+            trained = self._match_by_endings(checkpoint)
+        else:
+            trained = self._translate(checkpoint)
+        if trained:
+            self.report.warnings += check_conventions(self.model, TRAINED[trained])
+        self._map_classes(checkpoint)
         incompatible = super()._load_model(checkpoint)
         # The config sets pixel statistics, which older files lack; older files have anchors, which
         # are computed nowadays. Neither is worth a word.
@@ -165,23 +179,82 @@ class DetectionCheckpointer(Checkpointer):
             incompatible.incorrect_shapes,
         )
 
+    def _match_by_endings(self, checkpoint: dict[str, Any]) -> str:
+        """Rename by endings, after Caffe2's names are translated; return how it was trained."""
+        author, state = checkpoint.get("__author__", ""), checkpoint["model"]
+        is_caffe2 = author == "Caffe2" or recognise_caffe2(state)
+        if is_caffe2:
+            self.report.source = "Caffe2"
+            if any(name.startswith("cls_score") for name in state):
+                self.report.notes.append("the background class was the first, and is the last now")
+        elif family := recognise(state):
+            state, _ = family.translate(state)
+            self.report.source = family.name
+        own = self.model.state_dict()
+        old_names = {id(tensor): name for name, tensor in checkpoint["model"].items()}
+        checkpoint["model"] = align_and_update_state_dicts(own, state, c2_conversion=is_caffe2)
+        self._note_renamed(checkpoint["model"], old_names)
+        if is_caffe2:
+            return "X-101-32x8d" if "X-101-32x8d" in self.report.path else "MSRA"
+        return "torchvision" if "torchvision" in str(author).lower() or self.report.source else ""
 
-def _from_pycls(path: str, content: dict[str, Any]) -> dict[str, Any]:
-    if "model_state" not in content:
-        raise InputError(
-            f"{path}: a .pyth file is expected to be pycls's, with the key 'model_state'; it has"
-            f" {', '.join(map(repr, content))}; rename it to .pth if it comes from elsewhere"
-        )
-    state = {
-        k: v for k, v in content["model_state"].items() if not k.endswith("num_batches_tracked")
-    }
-    return {"model": state, "__author__": "pycls", "matching_heuristics": True}
+    def _translate(self, checkpoint: dict[str, Any]) -> str:
+        """Rename if no name fits and a family is recognised; return how it was trained."""
+        state, own = checkpoint["model"], self.model.state_dict()
+        if any(name in own for name in state):
+            return ""
+        family = recognise(state)
+        if family is None:
+            return ""
+        old_names = {id(tensor): name for name, tensor in state.items()}
+        translated, _ = family.translate(state)
+        self.report.source = family.name
+        checkpoint["model"] = align_and_update_state_dicts(own, translated, c2_conversion=False)
+        self._note_renamed(checkpoint["model"], old_names)
+        return family.trained
+
+    def _note_renamed(self, state: dict[str, Any], old_names: dict[int, str]) -> None:
+        own = self.model.state_dict()
+        for name, tensor in state.items():
+            old = old_names.get(id(tensor), self.report.source and "a part of it")
+            if name in own and old and old != name:
+                self.report.renamed[name] = old
+
+    def _map_classes(self, checkpoint: dict[str, Any]) -> None:
+        """Bring the outputs of heads into the order of the model's classes, by names."""
+        saved = record_of(checkpoint).get("classes")
+        if self._refuse_other_shapes or not saved or not self.class_names:
+            return
+        if list(saved) == self.class_names:
+            return
+        state, own, mapped = checkpoint["model"], self.model.state_dict(), []
+        for name in filter(CLASS_OUTPUTS.search, own):
+            if name not in state or state[name].shape[1:] != own[name].shape[1:]:
+                continue
+            rows = state[name].shape[0], own[name].shape[0]
+            layout = find_layout(name, rows, (len(saved), len(self.class_names)))
+            if layout is None or ("bbox_pred" in name and layout.per < 4):
+                continue
+            state[name] = map_rows(state[name], own[name], layout, saved, self.class_names)
+            mapped.append(name)
+        known = set(saved)
+        common = [name for name in self.class_names if name in known]
+        for name in mapped:
+            self.report.reshaped[name] = "rows mapped by the names of classes"
+        if mapped:
+            new = [name for name in self.class_names if name not in known]
+            self.report.notes.append(
+                f"{len(common)} of the model's {len(self.class_names)} classes were known to the"
+                f" checkpoint and took its outputs ({_some(common)}); new: {_some(new)}"
+            )
 
 
-def _read_safetensors(path: str) -> dict[str, Any]:
-    import safetensors.torch
+def recognise_caffe2(state: dict[str, torch.Tensor]) -> bool:
+    """Say whether names are blobs of Caffe2's, whoever wrote the file."""
+    family = recognise(state)
+    return family is not None and family.name == "Caffe2"
 
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise DamagedFileError(f"{path}: not a whole safetensors file ({error})") from error
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(names[:5]) + more) or "none"

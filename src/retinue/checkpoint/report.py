@@ -1,15 +1,19 @@
-"""What a checkpoint and a model have in common, in words.
+"""What a checkpoint and a model have in common, in words and as data.
 
 Parameter names are grouped by the module they belong to: ``fpn_lateral2.{bias, weight}``.
+``LoadReport`` says what happened to every tensor of a load.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 __all__ = [
     "IncompatibleKeys",
+    "LoadReport",
     "describe_incompatible",
     "get_missing_parameters_message",
     "get_unexpected_parameters_message",
@@ -101,3 +105,79 @@ def describe_incompatible(
     if incompatible.unexpected_keys:
         parts.append(get_unexpected_parameters_message(incompatible.unexpected_keys, max_lines))
     return "\n".join(parts)
+
+
+@dataclass
+class LoadReport:
+    """What happened to every tensor when a checkpoint was loaded into a model.
+
+    Each tensor of the model is in one of ``loaded``, ``reinitialised`` and ``missing``; each one of
+    the checkpoint in ``loaded``, ``reinitialised`` or ``unexpected``.
+
+    Attributes:
+        path: of the checkpoint.
+        source: whose names it had; empty for ours.
+        loaded: names in the model.
+        renamed: name in the model -> name in the checkpoint, where they differ.
+        reshaped: name -> what was done to its shape or rows.
+        reinitialised: name -> why the checkpoint's tensor was not taken.
+        missing: in the model only.
+        unexpected: in the checkpoint only.
+        warnings: what would make the model detect badly.
+        notes: what else is worth knowing.
+    """
+
+    path: str = ""
+    source: str = ""
+    loaded: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    reshaped: dict[str, str] = field(default_factory=dict)
+    reinitialised: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tensor of the model came from the checkpoint, and none was left."""
+        return not (self.reinitialised or self.missing or self.unexpected)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Return everything as JSON."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self, *, max_lines: int = 30) -> str:
+        """Say it in words, by module.
+
+        Args:
+            max_lines: modules that each list names at most.
+        """
+        num_tensors = len(self.loaded) + len(self.reinitialised) + len(self.missing)
+        parts = [f"Loaded {len(self.loaded)} of the model's {num_tensors} tensors."]
+        if self.source:
+            parts.append(f"Names were {self.source}'s; {len(self.renamed)} are other than ours.")
+        if self.reshaped:
+            lines = _by_reason(self.reshaped)
+            parts.append("Changed to fit:" + _listed(lines, max_lines))
+        if self.reinitialised:
+            lines = _by_reason(self.reinitialised)
+            parts.append("Of another shape, kept as initialised:" + _listed(lines, max_lines))
+        if self.missing:
+            parts.append(get_missing_parameters_message(self.missing, max_lines))
+        if self.unexpected:
+            parts.append(get_unexpected_parameters_message(self.unexpected, max_lines))
+        parts += [f"Note: {note}." for note in self.notes]
+        parts += [f"WARNING: {warning}." for warning in self.warnings]
+        return "\n".join(parts)
+
+
+def _by_reason(reasons: dict[str, str]) -> list[str]:
+    return [f"{name}: {reason}" for name, reason in reasons.items()]
