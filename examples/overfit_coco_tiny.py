@@ -4,10 +4,10 @@
 
 COCO_FOLDER holds ``train2017/``, ``val2017/`` and ``annotations/`` as COCO does. A model that
 can't learn 16 images by heart has a fault somewhere between its loader and its loss; this is the
-quickest whole test of that, and on two CPU cores it takes less than an hour. The images are small
-(short side 256), the normalisation is GroupNorm, no weights are loaded, nothing is augmented.
-Afterwards the model is evaluated on those 16 images and on the validation images (where it can
-only be poor), and its predictions are drawn beside the ground truth.
+quickest whole test of that: a quarter of an hour on two CPU cores with bfloat16, the double
+without. The images are small (short side 256), the normalisation is GroupNorm, no weights are
+loaded, nothing is augmented. Afterwards the model is evaluated on those 16 images and on the
+validation images (where it can only be poor), and its predictions are drawn beside the truth.
 """
 
 import argparse
@@ -59,10 +59,11 @@ def make_config(output: Path, overrides: list[str]) -> CfgNode:
     cfg.MODEL.RPN.PRE_NMS_TOPK_TRAIN = cfg.MODEL.RPN.PRE_NMS_TOPK_TEST = 500
     cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN = cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 300
     cfg.SOLVER.IMS_PER_BATCH = 2
-    cfg.SOLVER.BASE_LR = 1e-4
-    cfg.SOLVER.MAX_ITER = 1100
-    cfg.SOLVER.STEPS = (800, 1000)
+    cfg.SOLVER.BASE_LR = 2e-4
+    cfg.SOLVER.MAX_ITER = 800
+    cfg.SOLVER.STEPS = (600, 750)
     cfg.SOLVER.WARMUP_ITERS = 50
+    cfg.SOLVER.AMP.ENABLED = True  # bfloat16 on a CPU, which halves the time where it has it
     cfg.SOLVER.CHECKPOINT_PERIOD = 200
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SEED = 1
