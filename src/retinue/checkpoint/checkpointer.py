@@ -13,13 +13,14 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from retinue.checkpoint.background import InTurn, snapshot
 from retinue.checkpoint.errors import CheckpointError, DamagedFileError
 from retinue.checkpoint.files import read_torch_file
 from retinue.checkpoint.names import strip_prefix, unwrap
@@ -57,6 +58,7 @@ class Checkpointer:
             wrap is meant.
         save_dir: folder that checkpoints are saved in and resumed from; empty to save none.
         save_to_disk: whether this process saves.
+        asynchronous: write files in a thread, from a copy of the state, while training goes on.
         checkpointables: further objects by name, e.g. ``optimizer=optimizer``.
 
     Attributes:
@@ -72,6 +74,7 @@ class Checkpointer:
         save_dir: str = "",
         *,
         save_to_disk: bool = True,
+        asynchronous: bool = False,
         **checkpointables: Any,
     ) -> None:
         self.model = _inner_model(model)
@@ -83,6 +86,7 @@ class Checkpointer:
         self.save_to_disk = save_to_disk
         self.path_manager: Any = PathManager
         self.report = LoadReport()
+        self._turns = InTurn(asynchronous)
         self._refuse_other_shapes = False
 
     def add_checkpointable(self, key: str, checkpointable: Any) -> None:
@@ -109,7 +113,7 @@ class Checkpointer:
             kwargs: further plain data to save, such as ``iteration``.
         """
         if self.write(name, **kwargs):
-            self.tag_last_checkpoint(f"{name}.pth")
+            self.in_turn(lambda: self.tag_last_checkpoint(f"{name}.pth"))
 
     def write(self, name: str, **kwargs: Any) -> str:
         """Save everything as ``save`` does, but leave the last checkpoint what it is.
@@ -131,9 +135,51 @@ class Checkpointer:
         self.logger.info("Saving checkpoint to %s", path)
         content = {"model": self.model.state_dict()}
         content.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
+        content |= kwargs
+        if self._turns.is_async:
+            self.wait()  # for the one before, so that at most one copy is there
+            content = snapshot(content)
         self.path_manager.mkdirs(self.save_dir)
+        self.in_turn(lambda: self._write_file(path, content))
+        return path
+
+    def _write_file(self, path: str, content: dict[str, Any]) -> None:
         with self._writer(path, "wb") as file:
-            torch.save(content | kwargs, file)
+            torch.save(content, file)
+
+    def in_turn(self, function: Callable[[], None]) -> None:
+        """Run ``function`` when the files saved so far are written; at once if they are."""
+        self._turns.do(function)
+
+    def wait(self) -> None:
+        """Wait until all files are written.
+
+        Raises:
+            OSError: If one couldn't be.
+        """
+        self._turns.wait()
+
+    def write_weights(self, name: str, **facts: Any) -> str:
+        """Save the model alone to ``<save_dir>/<name>.safetensors``.
+
+        Args:
+            name: of the file, without folder or extension.
+            facts: plain data to write into it, such as ``config``, ``classes`` and ``metrics``;
+                those of a checkpointable named ``run`` are there too.
+
+        Returns:
+            The path, or an empty string in a process that doesn't save.
+        """
+        from retinue.checkpoint.writer import make_record, write_safetensors
+
+        if not self.save_dir or not self.save_to_disk:
+            return ""
+        path = os.path.join(self.save_dir, f"{name}.safetensors")
+        run = self.checkpointables.get("run")
+        record = make_record(**((run.state_dict() if run is not None else {}) | facts))
+        weights = snapshot(self.model.state_dict())
+        self.path_manager.mkdirs(self.save_dir)
+        self.in_turn(lambda: write_safetensors(path, weights, record))
         return path
 
     def _writer(self, path: str, mode: str) -> Any:
@@ -168,10 +214,12 @@ class Checkpointer:
 
     def has_checkpoint(self) -> bool:
         """Say whether ``save_dir`` has a last checkpoint."""
+        self.wait()
         return bool(self.path_manager.exists(os.path.join(self.save_dir, LAST_CHECKPOINT)))
 
     def get_checkpoint_file(self) -> str:
         """Return the path of the last checkpoint, or an empty string."""
+        self.wait()
         try:
             with self.path_manager.open(os.path.join(self.save_dir, LAST_CHECKPOINT), "r") as file:
                 return os.path.join(self.save_dir, file.read().strip())
@@ -392,9 +440,10 @@ class PeriodicCheckpointer:
                 self.recent_checkpoints = self._earlier_files(iteration)
             self.checkpointer.save(f"{self.file_prefix}_{iteration:07d}", **state)
             if self.max_to_keep is not None and self.checkpointer.save_to_disk:
-                self._keep(self.checkpointer.get_checkpoint_file(), self.max_to_keep)
+                self.checkpointer.in_turn(self._keep)
         if self.max_iter is not None and iteration >= self.max_iter - 1:
             self.checkpointer.save(f"{self.file_prefix}_final", **state)
+            self.checkpointer.wait()
 
     def _earlier_files(self, iteration: int) -> list[str]:
         """Find the numbered files of the run that this one resumes."""
@@ -406,9 +455,9 @@ class PeriodicCheckpointer:
                 found.append(path)
         return sorted(found)
 
-    def _keep(self, newest: str, max_to_keep: int) -> None:
-        self.recent_checkpoints.append(newest)
-        while len(self.recent_checkpoints) > max_to_keep:
+    def _keep(self) -> None:
+        self.recent_checkpoints.append(self.checkpointer.get_checkpoint_file())
+        while len(self.recent_checkpoints) > (self.max_to_keep or 1):
             oldest = self.recent_checkpoints.pop(0)
             if self.path_manager.exists(oldest):
                 self.path_manager.rm(oldest)

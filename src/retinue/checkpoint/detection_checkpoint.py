@@ -48,6 +48,7 @@ class DetectionCheckpointer(Checkpointer):
         class_names: of the model, by which heads are mapped from a checkpoint with other classes
             that says their names.
         trust: run whatever code a file holds; the log says so. For files of your own only.
+        asynchronous: write files in a thread, while training goes on.
         checkpointables: further objects by name.
 
     Example:
@@ -62,11 +63,18 @@ class DetectionCheckpointer(Checkpointer):
         save_to_disk: bool | None = None,
         class_names: Sequence[str] = (),
         trust: bool = False,
+        asynchronous: bool = False,
         **checkpointables: Any,
     ) -> None:
         if save_to_disk is None:
             save_to_disk = comm.is_main_process()
-        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        super().__init__(
+            model,
+            save_dir,
+            save_to_disk=save_to_disk,
+            asynchronous=asynchronous,
+            **checkpointables,
+        )
         self.path_manager = PathManager
         self.class_names = list(class_names)
         self._trust = trust

@@ -275,7 +275,8 @@ def _each_shard(
 ) -> dict[str, Any]:
     """Read all the files that an index names, and check that they hold what it says."""
     weight_map, metadata = _read_index(path)
-    folder, tensors = os.path.dirname(path), {}
+    folder = os.path.dirname(path)
+    tensors: dict[str, Any] = {}
     for name in sorted(set(weight_map.values())):
         shard = os.path.join(folder, name)
         if not os.path.isfile(shard):

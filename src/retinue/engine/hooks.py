@@ -260,7 +260,8 @@ class BestCheckpointer(HookBase):
         last = self._checkpointer.get_checkpoint_file()
         # After training, metrics carry the number of iterations, one more than the last one's.
         done = min(iteration, self.trainer.max_iter - 1)
-        self._checkpointer.save(self._file_prefix, iteration=done)
+        metrics = {self._val_metric: float(value)}
+        self._checkpointer.save(self._file_prefix, iteration=done, metrics=metrics)
         if last and self._checkpointer.save_to_disk:
             self._checkpointer.tag_last_checkpoint(os.path.basename(last))
         logger.info(

@@ -133,7 +133,7 @@ class _Config(StandIn):
     def __new__(cls, *arguments: Any, **kwargs: Any) -> _Config:
         self: Any = super().__new__(cls, *arguments, **kwargs)
         self.items = {}
-        return self  # type: ignore[no-any-return]
+        return self
 
     items: dict[Any, Any]
 

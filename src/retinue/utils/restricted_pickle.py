@@ -216,7 +216,7 @@ def _rebuild_tensor(
         raise RestrictedPickleError(f"a tensor's storage is {type(storage).__name__}")
     num_elements = storage._untyped_storage.nbytes() // storage.dtype.itemsize
     check_layout(offset, size, stride, num_elements)
-    return torch._utils._rebuild_tensor(storage, offset, size, stride)  # type: ignore[no-untyped-call]
+    return torch._utils._rebuild_tensor(storage, offset, size, stride)
 
 
 def check_layout(offset: Any, size: Any, stride: Any, num_elements: int) -> None:
@@ -299,8 +299,12 @@ NUMPY_NAMES: Mapping[str, Callable[..., Any]] = {
 """What pickles of arrays name, and what stands for it; ``finish`` makes arrays of the results."""
 
 _CONTAINERS = {kind.__name__: _container(kind) for kind in (set, frozenset, list, dict, tuple)}
-_BUILTINS = {**_CONTAINERS, "bytes": _container(bytes), "bytearray": _bytearray}
-_BUILTINS["complex"] = _complex
+_BUILTINS: dict[str, Callable[..., Any]] = {
+    **_CONTAINERS,
+    "bytes": _container(bytes),
+    "bytearray": _bytearray,
+    "complex": _complex,
+}
 
 _KNOWN: Mapping[str, Callable[..., Any]] = {
     **NUMPY_NAMES,
