@@ -171,11 +171,24 @@ def _targets(meta: dict, image: dict, truth: dict) -> dict[str, Any]:
             xy, labels = synth.point_annotations(image["seed"], truth["boxes"], count)
             instances.gt_point_coords = torch.from_numpy(xy)
             instances.gt_point_labels = torch.from_numpy(labels)
+        elif kind == "densepose":
+            instances.gt_densepose = _densepose(image, truth["boxes"])
         else:
             raise LookupError(f"no ground truth of the kind {kind!r} yet")
     if instances.get_fields():
         example["instances"] = instances
     return example
+
+
+def _densepose(image: dict, boxes: np.ndarray) -> Any:
+    from retinue.projects.densepose import DensePoseDataRelative, DensePoseList
+
+    keys = {"dp_x": "x", "dp_y": "y", "dp_I": "part", "dp_U": "u", "dp_V": "v", "dp_masks": "segm"}
+    datas = [
+        DensePoseDataRelative({k: torch.from_numpy(one[v]) for k, v in keys.items()})
+        for one in synth.densepose(image["seed"], len(boxes))
+    ]
+    return DensePoseList(datas, torch.from_numpy(boxes), (image["height"], image["width"]))
 
 
 # ---------------------------------------------------------------------------------- inference
@@ -301,8 +314,7 @@ def _instances(key: str, found: Any) -> Arrays:
         maps = found.pred_keypoint_heatmaps
         got |= compare.summary(name, maps, SAMPLES["keypoint_heatmaps"])
     if found.has("pred_densepose"):
-        for field in ("coarse_segm", "fine_segm", "u", "v", "sigma_2", "kappa_u", "kappa_v"):
-            value = getattr(found.pred_densepose, field, None)
+        for field, value in vars(found.pred_densepose).items():
             if value is not None:
                 name = f"{key}/densepose/{field}"
                 got |= compare.summary(name, value, SAMPLES["densepose"])
