@@ -12,7 +12,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "Detector": "retinue.engine.api",
         "evaluate": "retinue.engine.api",
+        "from_pretrained": "retinue.engine.hub",
         "load": "retinue.engine.api",
+        "push_to_hub": "retinue.engine.hub",
+        "save_pretrained": "retinue.engine.hub",
         "train": "retinue.engine.api",
         "taps": "retinue.modeling.taps",
     },

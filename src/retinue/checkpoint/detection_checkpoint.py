@@ -33,6 +33,7 @@ from retinue.utils.file_io import PathManager
 
 __all__ = ["DetectionCheckpointer"]
 
+BACKGROUND_MOVED = "the background class was the first of the scores, and is the last now"
 CLASS_OUTPUTS = re.compile(r"(cls_score|bbox_pred|mask_head\.predictor|point_head\.predictor)\b")
 
 
@@ -194,7 +195,7 @@ class DetectionCheckpointer(Checkpointer):
         if is_caffe2:
             self.report.source = "Caffe2"
             if any(name.startswith("cls_score") for name in state):
-                self.report.notes.append("the background class was the first, and is the last now")
+                self.report.notes.append(BACKGROUND_MOVED)
         elif family := recognise(state):
             state, _ = family.translate(state)
             self.report.source = family.name
@@ -207,18 +208,21 @@ class DetectionCheckpointer(Checkpointer):
         return "torchvision" if "torchvision" in str(author).lower() or self.report.source else ""
 
     def _translate(self, checkpoint: dict[str, Any]) -> str:
-        """Rename if no name fits and a family is recognised; return how it was trained."""
+        """Rename if a family is recognised and more names fit then; return how it was trained."""
         state, own = checkpoint["model"], self.model.state_dict()
-        if any(name in own for name in state):
-            return ""
         family = recognise(state)
-        if family is None:
+        if family is None or family.signature(own):
             return ""
         old_names = {id(tensor): name for name, tensor in state.items()}
         translated, _ = family.translate(state)
+        translated = align_and_update_state_dicts(own, translated, c2_conversion=False)
+        if sum(name in own for name in translated) <= sum(name in own for name in state):
+            return ""
         self.report.source = family.name
-        checkpoint["model"] = align_and_update_state_dicts(own, translated, c2_conversion=False)
-        self._note_renamed(checkpoint["model"], old_names)
+        checkpoint["model"] = translated
+        self._note_renamed(translated, old_names)
+        if family.background_was_first and any(".cls_score." in name for name in translated):
+            self.report.notes.append(BACKGROUND_MOVED)
         return family.trained
 
     def _note_renamed(self, state: dict[str, Any], old_names: dict[int, str]) -> None:

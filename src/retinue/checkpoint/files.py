@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ from retinue.utils.plain_objects import STAND_INS
 from retinue.utils.torch_archive import LEGACY_MAGIC, TensorInfo, inspect_torch_file
 from retinue.utils.whole_file import MAX_HEADER, describe_damage
 
-__all__ = ["find_format", "list_file", "read_file", "read_torch_file"]
+__all__ = ["find_format", "list_file", "read_file", "read_torch_file", "verify_file"]
 
 INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLE_NAMES = ("model.safetensors", "pytorch_model.bin", "model_final.pth")
@@ -140,6 +141,22 @@ def list_file(path: str) -> tuple[Any, str]:
         if kind == "sharded":
             return _each_shard(path, _list_safetensors, lambda p: list_file(p)[0]), kind
         return _without_tensors(read_file(path)[0]), kind
+
+
+def verify_file(path: str) -> None:
+    """Read a file of ``torch.save`` through and compare it with the checksums inside.
+
+    Other formats have none; of them only the lengths are known, which every reading checks.
+
+    Raises:
+        DamagedFileError: If a record is not what was written.
+    """
+    kind, path = find_format(path)
+    if kind != "torch" or not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive, _other_errors(path):
+        if bad := archive.testzip():
+            raise DamagedFileError(f"{path}: {bad!r} is not what was written: its checksum differs")
 
 
 @contextlib.contextmanager

@@ -15,6 +15,10 @@ from typing import Any
 import torch
 
 from retinue.checkpoint.c2_model_loading import convert_c2_detectron_names
+from retinue.checkpoint.names_torchvision import (
+    convert_torchvision_names,
+    is_torchvision_detector,
+)
 
 __all__ = ["FAMILIES", "Family", "recognise", "strip_prefix", "unwrap"]
 
@@ -89,6 +93,7 @@ class Family:
         name: what the report calls it.
         signature: names that only its state dicts have, all of them.
         translate: makes our names; tensors may change, too.
+        background_was_first: whether class scores begin with the background's there.
         trained: key of ``conventions.TRAINED``: how its models see images.
     """
 
@@ -96,6 +101,7 @@ class Family:
     signature: Callable[[Collection[str]], bool]
     translate: Callable[[State], tuple[State, dict[str, str]]]
     trained: str = ""
+    background_was_first: bool = False
 
 
 Rules = tuple[tuple[str, str], ...]
@@ -173,7 +179,14 @@ def _caffe2(state: State) -> tuple[State, dict[str, str]]:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family("Caffe2", _has("conv1_w", "res2_0_branch2a_w"), _caffe2, "MSRA"),
+    Family("Caffe2", _has("conv1_w", "res2_0_branch2a_w"), _caffe2, "MSRA", True),
+    Family(
+        "torchvision's detectors",
+        is_torchvision_detector,
+        convert_torchvision_names,
+        "torchvision",
+        background_was_first=True,
+    ),
     Family(
         "torchvision's or timm's ResNet",
         _has("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight"),

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHT_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "weights", "params", "net")
 EMA_KEYS = ("model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "ema_state", "ema")
+MARKS = ("author", "matching_heuristics")
 RECORD = "retinue"
 """Key of our record in a safetensors file: JSON with classes, config, versions and metrics."""
 
@@ -125,17 +126,17 @@ def local_copy(path: str | os.PathLike[str]) -> str:
 
 def _checkpoint(content: Any, path: str, kind: str, weights: str) -> Checkpoint:
     content = understand(content, path, kind, weights=weights)
-    record = record_of(content)
-    state = content.pop("model")
-    content.pop("metadata", None)
+    record = {k: v for k, v in record_of(content).items() if k not in MARKS}
+    state = content["model"]
+    rest = {key: content[key] for key in content if key not in ("model", "metadata", "run")}
     return Checkpoint(
         {name: _tensor(value, name, path) for name, value in state.items()},
         path,
         kind,
-        str(content.pop("__author__", "")),
-        bool(content.pop("matching_heuristics", False)),
+        str(rest.pop("__author__", "")),
+        bool(rest.pop("matching_heuristics", False)),
         record,
-        content,
+        rest,
     )
 
 
@@ -191,7 +192,7 @@ def understand(content: Any, path: str, kind: str, *, weights: str = "model") ->
     if kind == "pickle":
         return _from_pickle(path, content)
     if isinstance(content.get("model"), dict):
-        return content
+        return content | _marks(content)
     for key in WEIGHT_KEYS:
         if isinstance(content.get(key), dict) and _has_tensors(content[key]):
             rest = {name: value for name, value in content.items() if name != key}
@@ -200,6 +201,13 @@ def understand(content: Any, path: str, kind: str, *, weights: str = "model") ->
         keys = ", ".join(repr(key) for key in list(content)[:20])
         raise CheckpointError(f"{path}: no weights found; it has {keys or 'nothing'}")
     return {"model": content}
+
+
+def _marks(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Take out of a safetensors file's record what the other formats have beside the weights."""
+    record = record_of(content) if "metadata" in content else {}
+    marks = {"__author__": record.get("author"), "matching_heuristics": record.get(MARKS[1])}
+    return {key: value for key, value in marks.items() if value}
 
 
 def _has_tensors(state: Mapping[Any, Any]) -> bool:

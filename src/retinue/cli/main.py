@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli import config, demo, doctor, evaluate, predict, run, train, zoo
+from retinue.cli import checkpoint, config, demo, doctor, evaluate, predict, run, train, zoo
 from retinue.cli.common import command
 
 __all__ = ["app", "main"]
@@ -28,6 +28,8 @@ command(app, name="predict")(predict.predict)
 app.add_typer(config.app, name="config")
 app.add_typer(zoo.app, name="zoo")
 run.add_run(app)
+command(app, name="convert")(checkpoint.convert)
+app.add_typer(checkpoint.app, name="checkpoint")
 command(app, name="doctor")(doctor.doctor)
 
 
