@@ -151,9 +151,7 @@ def get_bootstrap_dataset_config() -> CfgNode:
     cfg.IMAGE_LOADER.CATEGORY_TO_CLASS_MAPPING = CfgNode(new_allowed=True)
     # Images a forward pass, and examples a batch that comes out.
     cfg.INFERENCE = CfgNode({"INPUT_BATCH_SIZE": 4, "OUTPUT_BATCH_SIZE": 2})
-    cfg.DATA_SAMPLER = CfgNode(
-        {"TYPE": "", "USE_GROUND_TRUTH_CATEGORIES": False}, new_allowed=True
-    )
+    cfg.DATA_SAMPLER = CfgNode({"TYPE": "", "USE_GROUND_TRUTH_CATEGORIES": False}, new_allowed=True)
     cfg.FILTER = CfgNode({"TYPE": ""}, new_allowed=True)
     return cfg
 

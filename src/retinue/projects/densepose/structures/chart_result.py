@@ -91,9 +91,7 @@ class DensePoseChartResultCompressed:
 def quantize_densepose_chart_result(result: DensePoseChartResult) -> DensePoseChartResultQuantized:
     """Write a result in bytes."""
     uv = (result.uv * 255).clamp(0, 255).to(torch.uint8)
-    return DensePoseChartResultQuantized(
-        torch.cat([result.labels[None].to(torch.uint8), uv])
-    )
+    return DensePoseChartResultQuantized(torch.cat([result.labels[None].to(torch.uint8), uv]))
 
 
 def compress_quantized_densepose_chart_result(

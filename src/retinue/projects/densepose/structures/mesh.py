@@ -115,9 +115,7 @@ class Mesh:
         return self.geodists
 
 
-def load_mesh_data(
-    mesh_fpath: str, field: str, device: torch.device | None = None
-) -> torch.Tensor:
+def load_mesh_data(mesh_fpath: str, field: str, device: torch.device | None = None) -> torch.Tensor:
     """Read ``"vertices"`` or ``"faces"``, as float32, from a mesh's file."""
     content = read_pickle(mesh_fpath)
     return torch.as_tensor(content[field], dtype=torch.float32, device=device)

@@ -60,7 +60,9 @@ class DensePoseCseLoss:
         """
         name = cfg.MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBED_LOSS_NAME
         if name not in cls._EMBED_LOSSES:
-            raise unknown_name("MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBED_LOSS_NAME", name, cls._EMBED_LOSSES)
+            raise unknown_name(
+                "MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBED_LOSS_NAME", name, cls._EMBED_LOSSES
+            )
         return cls._EMBED_LOSSES[name](cfg)
 
     def __call__(
