@@ -110,7 +110,7 @@ def rename_torchvision_parts(
         state: name -> tensor.
 
     Returns:
-        (our name -> tensor, our name -> name there); counters of batch norms are left out.
+        (our name -> tensor, our name -> name there)
     """
     first_level = 5 - max(
         (
@@ -120,7 +120,7 @@ def rename_torchvision_parts(
         ),
         default=3,
     )
-    # With its activation, or with a norm as well: what the layers of RetinaNet's head are counted by.
+    # Layers of RetinaNet's head are counted with their activation, and with their norm if any.
     num_layers = 3 if "head.classification_head.conv.0.1.weight" in state else 2
     has_one_conv = "rpn.head.conv.1.0.weight" not in state  # a single one has no number here
 
@@ -187,6 +187,7 @@ def convert_torchvision_names(
             name = re.sub(pattern, count, name)
         return name
 
+    parts = {n: x for n, x in parts.items() if not n.endswith("num_batches_tracked")}
     converted, part_of_new = _renamed(parts, rename)
     converted = {name: _in_our_order(name, converted) for name in converted}
     for name in [n for n in converted if re.match(r"head\.\w+_subnet\.\d+\.weight$", n)]:
@@ -219,5 +220,5 @@ def _by_size_first(tensor: torch.Tensor, num_anchors: int) -> torch.Tensor:
 def _renamed(
     state: Mapping[str, torch.Tensor], rename: Callable[[str], str]
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    old_of_new = {rename(n): n for n in state if not n.endswith("num_batches_tracked")}
+    old_of_new = {rename(name): name for name in state}
     return {new: state[old] for new, old in old_of_new.items()}, old_of_new

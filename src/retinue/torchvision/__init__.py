@@ -30,6 +30,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "MaskRCNNHeads": f"{_HERE}.predictors",
         "MaskRCNNPredictor": f"{_HERE}.predictors",
         "MultiScaleRoIAlign": f"{_HERE}.pooler",
+        "RPNHead": f"{_HERE}.rpn",
+        "RegionProposalNetwork": f"{_HERE}.rpn",
         "RetinaNet": f"{_HERE}.retinanet",
         "RetinaNetHead": "retinue.modeling.meta_arch.retinanet",
         "RoIHeads": f"{_HERE}.roi_heads",

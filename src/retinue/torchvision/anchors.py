@@ -19,6 +19,10 @@ Values = Sequence[float] | Sequence[Sequence[float]]
 class AnchorGenerator(DefaultAnchorGenerator):
     """Anchors of every size and aspect ratio at every position of a feature map.
 
+    They are torchvision's, on which its weights were trained: rounded to whole pixels, ordered by
+    aspect ratio and then by size, and spread over the batch where the cells of a coarse map reach
+    beyond it.
+
     Args:
         sizes: square roots of the areas, in pixels, a tuple for each feature map. Flat numbers
             give one size to each map: ``(32, 64)`` is ``((32,), (64,))``.
@@ -35,6 +39,32 @@ class AnchorGenerator(DefaultAnchorGenerator):
         strides = [0] * len(self.sizes)  # until a backbone is known
         super().__init__(sizes=self.sizes, aspect_ratios=aspect_ratios, strides=strides, offset=0.0)
         self.aspect_ratios = aspect_ratios
+
+    def generate_cell_anchors(
+        self,
+        sizes: Sequence[float] = (128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1, 2),
+    ) -> torch.Tensor:
+        """Return ``(A, 4)`` boxes around the origin, ``x0, y0, x1, y1``."""
+        heights = torch.tensor(aspect_ratios, dtype=torch.float32).sqrt()  # of area 1
+        all_sizes = torch.tensor(sizes, dtype=torch.float32)
+        w = ((1 / heights)[:, None] * all_sizes).flatten()
+        h = (heights[:, None] * all_sizes).flatten()
+        return (torch.stack((-w, -h, w, h), dim=1) / 2).round()
+
+    def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """Place anchors on grids of (H, W) positions: ``(H * W * A, 4)`` a level."""
+        batch_hw = [cells * self.strides[0] for cells in grid_sizes[0]]
+        grids = []
+        for cells_hw, anchors in zip(grid_sizes, self.cell_anchors, strict=True):
+            y, x = (
+                torch.arange(cells, device=anchors.device) * (side // max(cells, 1))
+                for cells, side in zip(cells_hw, batch_hw, strict=True)
+            )
+            y, x = torch.meshgrid(y, x, indexing="ij")
+            corners = torch.stack((x, y, x, y), dim=2).to(torch.float32)  # (H, W, 4)
+            grids.append((corners[:, :, None] + anchors.float()).reshape(-1, 4))
+        return grids
 
     def num_anchors_per_location(self) -> list[int]:
         """Return the number of anchors at each position, for each feature map."""

@@ -14,7 +14,19 @@ from retinue.layers import ShapeSpec
 from retinue.modeling.backbone.backbone import Backbone
 from retinue.utils.errors import InputError
 
-__all__ = ["NamedFeatures", "features_of", "look_at_backbone"]
+__all__ = [
+    "IMAGE_MEAN",
+    "IMAGE_STD",
+    "NamedFeatures",
+    "channels_of",
+    "features_of",
+    "image_statistics",
+    "look_at_backbone",
+]
+
+# Statistics of ImageNet's pictures, RGB in [0, 1].
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
 
 _PROBE_SIDES = (256, 224)  # a power of 2 tells strides exactly; some networks take only 224
 
@@ -39,6 +51,27 @@ def features_of(backbone: nn.Module, images: torch.Tensor) -> dict[str, torch.Te
     return {str(name): x for name, x in out.items()}
 
 
+def channels_of(backbone: nn.Module) -> int | None:
+    """Return the channels of the feature maps; None if it doesn't tell."""
+    channels = getattr(backbone, "out_channels", None)
+    if channels is None and isinstance(backbone, Backbone):
+        shapes = {shape.channels for shape in backbone.output_shape().values()}
+        channels = shapes.pop() if len(shapes) == 1 else None
+    return channels if isinstance(channels, int) else None
+
+
+def image_statistics(
+    backbone: nn.Module, image_mean: Sequence[float] | None, image_std: Sequence[float] | None
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Complete mean and deviation of the channels by what the backbone, or ImageNet, says."""
+    of_backbone = [m for m in backbone.modules() if hasattr(m, "image_mean")]
+    known = of_backbone[0] if of_backbone else None
+    return (
+        getattr(known, "image_mean", IMAGE_MEAN) if image_mean is None else image_mean,
+        getattr(known, "image_std", IMAGE_STD) if image_std is None else image_std,
+    )
+
+
 def _describe(out: object) -> str:
     if isinstance(out, Mapping):
         return repr({k: tuple(x.shape) for k, x in out.items() if isinstance(x, torch.Tensor)})
@@ -52,13 +85,14 @@ def look_at_backbone(backbone: nn.Module, image_channels: int) -> dict[str, Shap
     """Run the backbone on an empty image to learn its feature maps: channels and stride by name.
 
     Raises:
-        InputError: If it has no ``out_channels``, fails, or returns maps that don't have them.
+        InputError: If it doesn't tell its channels, fails, or returns maps that don't have them.
     """
-    channels = getattr(backbone, "out_channels", None)
-    if not isinstance(channels, int):
+    channels = channels_of(backbone)
+    if channels is None:
         raise InputError(
             "backbone: expected an attribute out_channels, the channels of its feature maps, the"
-            f" same for all; got {channels!r}; set backbone.out_channels"
+            f" same for all; got {getattr(backbone, 'out_channels', None)!r}; set"
+            " backbone.out_channels"
         )
     was_training = [m for m in backbone.modules() if m.training]
     backbone.eval()
@@ -114,7 +148,7 @@ class NamedFeatures(Backbone):
     def __init__(self, body: nn.Module, shapes: Mapping[str, ShapeSpec]) -> None:
         super().__init__()
         self.body = body
-        self.out_channels = body.out_channels
+        self.out_channels = channels_of(body)
         self._shapes = dict(shapes)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -16,10 +16,15 @@ from torch import nn
 from retinue.layers import ShapeSpec
 from retinue.modeling.box_regression import Box2BoxTransform
 from retinue.modeling.matcher import Matcher
-from retinue.modeling.proposal_generator.rpn import RPN, StandardRPNHead
 from retinue.structures import Instances
 from retinue.torchvision.anchors import AnchorGenerator, default_anchors
-from retinue.torchvision.backbone import features_of, look_at_backbone
+from retinue.torchvision.backbone import (
+    channels_of,
+    features_of,
+    image_statistics,
+    look_at_backbone,
+)
+from retinue.torchvision.names import take_torchvision_names
 from retinue.torchvision.pooler import MultiScaleRoIAlign
 from retinue.torchvision.predictors import (
     FastRCNNPredictor,
@@ -30,14 +35,11 @@ from retinue.torchvision.predictors import (
     TwoMLPHead,
 )
 from retinue.torchvision.roi_heads import RoIHeads
+from retinue.torchvision.rpn import RegionProposalNetwork, RPNHead
 from retinue.torchvision.transform import GeneralizedRCNNTransform, check_targets
 from retinue.utils.errors import InputError
 
 __all__ = ["FasterRCNN", "KeypointRCNN", "MaskRCNN"]
-
-# Statistics of ImageNet's pictures, RGB in [0, 1].
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 class FasterRCNN(nn.Module):
@@ -45,14 +47,16 @@ class FasterRCNN(nn.Module):
 
     Args:
         backbone: maps ``(N, C, H, W)`` images to a feature map or a dict of them; its attribute
-            ``out_channels`` says how many channels each has.
+            ``out_channels`` says how many channels each has, unless it is a
+            ``retinue.modeling.Backbone``, whose ``output_shape`` does.
         num_classes: K; None if ``box_predictor`` is given.
         min_size: the shorter side of an image gets this many pixels.
         max_size: unless the longer side would exceed this.
-        image_mean: what is subtracted from each channel; by default ImageNet's.
-        image_std: what each channel is then divided by; by default ImageNet's.
+        image_mean: what is subtracted from each channel; by default the backbone's attribute of
+            this name, or ImageNet's.
+        image_std: what each channel is then divided by; by default likewise.
         rpn_anchor_generator: by default sizes of 32 to 512 over the feature maps there are.
-        rpn_head: like :class:`StandardRPNHead`.
+        rpn_head: like :class:`RPNHead`.
         rpn_pre_nms_top_n_train: boxes of a feature map before suppression.
         rpn_pre_nms_top_n_test: the same in inference.
         rpn_post_nms_top_n_train: proposals of an image.
@@ -119,8 +123,7 @@ class FasterRCNN(nn.Module):
         super().__init__()
         _one_of("num_classes", num_classes, "box_predictor", box_predictor)
         branches = {k: kwargs.pop(k) for k in _BRANCHES if k in kwargs}
-        image_mean = IMAGE_MEAN if image_mean is None else image_mean
-        image_std = IMAGE_STD if image_std is None else image_std
+        image_mean, image_std = image_statistics(backbone, image_mean, image_std)
         self.transform = GeneralizedRCNNTransform(
             min_size, max_size, image_mean, image_std, **kwargs
         )
@@ -131,7 +134,8 @@ class FasterRCNN(nn.Module):
         anchors = rpn_anchor_generator or default_anchors(len(shapes))
         if isinstance(anchors, AnchorGenerator):
             anchors = anchors.fit(shapes, "rpn_anchor_generator")
-        self.rpn = RPN(
+        self.rpn = RegionProposalNetwork(
+            shapes,
             in_features=list(shapes),
             head=rpn_head or _rpn_head(channels, anchors),
             anchor_generator=anchors,
@@ -164,6 +168,7 @@ class FasterRCNN(nn.Module):
             detections_per_img=box_detections_per_img,
             **_fit_branches(branches, shapes),
         )
+        take_torchvision_names(self, "backbone.fpn.")
 
     def forward(
         self,
@@ -299,12 +304,11 @@ def _one_of(number_name: str, number: int | None, module_name: str, module: Any)
 
 
 def _channels(backbone: nn.Module) -> int:
-    channels = getattr(backbone, "out_channels", None)
-    return channels if isinstance(channels, int) else 1  # FasterRCNN says what is wrong
+    return channels_of(backbone) or 1  # without any, FasterRCNN says what is wrong
 
 
-def _rpn_head(channels: int, anchors: Any) -> StandardRPNHead:
-    return StandardRPNHead(in_channels=channels, num_anchors=anchors.num_anchors[0])
+def _rpn_head(channels: int, anchors: Any) -> RPNHead:
+    return RPNHead(channels, anchors.num_anchors[0])
 
 
 def _box_head(channels: int, box_roi_pool: Any) -> TwoMLPHead:

@@ -9,9 +9,15 @@ from torch import nn
 from retinue.modeling.box_regression import Box2BoxTransform
 from retinue.modeling.matcher import Matcher
 from retinue.modeling.meta_arch import retinanet
+from retinue.structures import Instances
 from retinue.torchvision.anchors import AnchorGenerator
-from retinue.torchvision.backbone import NamedFeatures, look_at_backbone
-from retinue.torchvision.rcnn import IMAGE_MEAN, IMAGE_STD
+from retinue.torchvision.backbone import (
+    NamedFeatures,
+    channels_of,
+    image_statistics,
+    look_at_backbone,
+)
+from retinue.torchvision.names import take_torchvision_names
 from retinue.torchvision.transform import GeneralizedRCNNTransform, check_targets
 
 __all__ = ["RetinaNet"]
@@ -28,8 +34,9 @@ class RetinaNet(retinanet.RetinaNet):
         num_classes: labels are below it; 0 is background and never detected if no target has it.
         min_size: the shorter side of an image gets this many pixels.
         max_size: unless the longer side would exceed this.
-        image_mean: what is subtracted from each channel; by default ImageNet's.
-        image_std: what each channel is then divided by; by default ImageNet's.
+        image_mean: what is subtracted from each channel; by default the backbone's attribute of
+            this name, or ImageNet's.
+        image_std: what each channel is then divided by; by default likewise.
         anchor_generator: by default three sizes an octave, from 32 pixels on.
         head: like :class:`RetinaNetHead`.
         proposal_matcher: labels anchors by IoU.
@@ -64,10 +71,9 @@ class RetinaNet(retinanet.RetinaNet):
         topk_candidates: int = 1000,
         **kwargs: Any,
     ) -> None:
-        image_mean = IMAGE_MEAN if image_mean is None else image_mean
-        image_std = IMAGE_STD if image_std is None else image_std
+        image_mean, image_std = image_statistics(backbone, image_mean, image_std)
         shapes = look_at_backbone(backbone, len(image_mean))
-        channels: Any = backbone.out_channels
+        channels: Any = channels_of(backbone)
         anchors: Any = anchor_generator or _default_anchors(len(shapes))
         if isinstance(anchors, AnchorGenerator):
             anchors = anchors.fit(shapes)
@@ -97,6 +103,7 @@ class RetinaNet(retinanet.RetinaNet):
         self.transform = GeneralizedRCNNTransform(
             min_size, max_size, image_mean, image_std, **kwargs
         )
+        take_torchvision_names(self, "backbone.body.fpn.")
 
     def forward(  # type: ignore[override]
         self,
@@ -130,6 +137,12 @@ class RetinaNet(retinanet.RetinaNet):
             }
         detections = self.forward_inference(batch, features, predictions)
         return self.transform.postprocess(detections, [(i.shape[-2], i.shape[-1]) for i in images])
+
+    def _decode_per_level_predictions(self, *args: Any) -> Instances:
+        """Decode the best pairs of one level of one image; boxes are clipped before suppression."""
+        found = super()._decode_per_level_predictions(*args)
+        found.pred_boxes.clip(found.image_size)
+        return found
 
 
 def _default_anchors(num_levels: int) -> AnchorGenerator:

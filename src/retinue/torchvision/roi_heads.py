@@ -29,6 +29,7 @@ from retinue.structures import ImageList, Instances, heatmaps_to_keypoints
 __all__ = ["RoIHeads"]
 
 _BACKGROUND = 0
+_MIN_SIDE = 1e-2  # pixels; a smaller detection is none
 
 
 class RoIHeads(ROIHeads):
@@ -187,6 +188,8 @@ class RoIHeads(ROIHeads):
         boxes = self.box_coder.apply_deltas(deltas, boxes)[:, 4:]  # without those of background
         scores = _at_least_float32(logits).softmax(dim=1).roll(-1, dims=1)  # background goes last
         num_rows = [len(p) for p in proposals]
+        is_tiny = _is_tiny(boxes, proposals)  # (R, K - 1)
+        scores = torch.cat((scores[:, :-1].masked_fill(is_tiny, -1.0), scores[:, -1:]), dim=1)
         detections, _ = fast_rcnn_inference(
             boxes.split(num_rows),
             scores.split(num_rows),
@@ -216,6 +219,16 @@ def _pool(pool: Any, features: Features, instances: list[Instances], field: str)
     """Pool the boxes of each image: ``(R, C, S, S)``."""
     boxes = [i.get(field).tensor for i in instances]
     return pool(features, boxes, [i.image_size for i in instances])
+
+
+def _is_tiny(boxes: torch.Tensor, proposals: list[Instances]) -> torch.Tensor:
+    """Tell which boxes ``(R, (K - 1) * 4)`` have, inside the image, next to no area."""
+    corner = torch.cat(
+        [boxes.new_tensor([p.image_size[::-1]]).expand(len(p), 2) for p in proposals]
+    )
+    first, last = boxes.unflatten(1, (-1, 4)).split(2, dim=2)  # (R, K - 1, 2) each
+    first, last = (x.clamp(min=0).minimum(corner[:, None]) for x in (first, last))
+    return (last - first < _MIN_SIDE).any(dim=2)
 
 
 def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:

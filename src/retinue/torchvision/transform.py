@@ -95,7 +95,7 @@ class GeneralizedRCNNTransform(nn.Module):
         height, width = size_hw
         short = random.choice(self.min_size) if self.training else self.min_size[-1]
         scale = min(short / min(height, width), self.max_size / max(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        return max(1, int(height * scale)), max(1, int(width * scale))
 
     def _check_image(self, index: int, image: Any) -> None:
         where = f"model input: image {index}"
