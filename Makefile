@@ -7,7 +7,7 @@ PARITY_DIR ?= ../shared/parity
 DATA_DIR ?= $(PARITY_DIR)/../data
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint parity interop long benchmark demo-weights wheel clean
+.PHONY: help demo test lint parity docs interop long benchmark demo-weights wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,13 @@ lint: $(VENV)/.installed  ## style, types, architecture
 
 parity: $(VENV)/.installed  ## compare with numbers recorded from detectron2
 	$(BIN)/python tests/parity/run.py $(PARITY_DIR) --data-dir $(DATA_DIR) $(PARITY_ARGS)
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs  ## build the documentation in output/docs
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs output/docs
 
 wheel: $(VENV)/.installed  ## build the wheel and import it in an empty environment
 	rm -rf dist output/wheel-venv

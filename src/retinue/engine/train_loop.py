@@ -417,8 +417,8 @@ class AMPTrainer(SimpleTrainer):
     """``SimpleTrainer`` in mixed precision, on any device that has ``torch.autocast``.
 
     Args:
-        model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward,
-            async_write_metrics, accumulate: see ``SimpleTrainer``.
+        model, data_loader, optimizer, gather_metric_period: see ``SimpleTrainer``.
+        zero_grad_before_forward, async_write_metrics, accumulate: likewise.
         grad_scaler: scales losses so that float16 gradients don't vanish; one is made if None.
         precision: ``torch.float16`` or ``torch.bfloat16``.
         log_grad_scaler: report the scale, for which the host waits in each iteration.
