@@ -5,7 +5,7 @@
 writes a dataset, trains a small model, prints how well it does on pictures it hasn't seen, and
 leaves predicted meshes as ``.obj`` files beside the pictures they belong to.
 
-Reading order: main, tiny_config, voxel_iou.
+Reading order: main; train, voxel_iou, report; tiny_config.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from retinue.projects.meshrcnn.data.datasets.solids import (
     SOLID_CLASSES,
     write_solids,
 )
+from retinue.projects.meshrcnn.evaluation import Pix3DEvaluator
 from retinue.projects.meshrcnn.structures.voxel import batch_crop_voxels_within_box
 from retinue.projects.meshrcnn.training import Trainer
 from retinue.projects.meshrcnn.utils.vis import visualize_predictions
 from retinue.structures import Instances
 
-__all__ = ["main", "tiny_config", "voxel_iou"]
+__all__ = ["main", "prepare", "report", "tiny_config", "train", "voxel_iou"]
 
 TRAIN, VAL = "solids_train", "solids_val"
 
@@ -165,6 +166,36 @@ def train(output: str | Path, num_iterations: int = 400) -> tuple[CfgNode, Any, 
     return cfg, model, voxel_iou(cfg, model, map(to_example, DatasetCatalog.get(VAL)))
 
 
+@torch.no_grad()
+def report(cfg: CfgNode, model: Any, output: str | Path, num_drawn: int = 4) -> dict[str, float]:
+    """Detect on the pictures of the validation split; draw and judge what was found.
+
+    Args:
+        cfg: what the model was built from.
+        model: in evaluation mode.
+        output: pictures and meshes go to ``results`` below it.
+        num_drawn: of how many pictures the best detection is drawn.
+
+    Returns:
+        AP of boxes, masks and meshes, and more, see :class:`Pix3DEvaluator`.
+    """
+    meta = MetadataCatalog.get(VAL)
+    evaluator = Pix3DEvaluator(VAL, cfg, num_samples=1000)
+    for batch in Trainer.build_test_loader(cfg, VAL):
+        found = model(batch)
+        evaluator.process(batch, found)
+        for sample, one in zip(batch, found, strict=True):
+            if sample["image_id"] < num_drawn:
+                best = one["instances"][:1]  # they come by score
+                width, height = sample["width"], sample["height"]
+                camera = (RELATIVE_FOCAL_LENGTH * width, width / 2, height / 2)
+                visualize_predictions(
+                    sample["image_id"], sample["file_name"], best, camera, meta, output
+                )
+    results: dict[str, float] = (evaluator.evaluate() or {})["shape"]
+    return results
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the example from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -172,23 +203,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--iterations", type=int, default=400)
     args = parser.parse_args(argv)
     cfg, model, iou = train(args.output, args.iterations)
-    results = Trainer.test(cfg, model)
     print(f"voxels: mean IoU {iou:.3f}")
-    for name, value in results["shape"].items():
+    for name, value in report(cfg, model, args.output).items():
         print(f"{name}: {value:.3f}")
-
-    meta = MetadataCatalog.get(VAL)
-    for batch in Trainer.build_test_loader(cfg, VAL):
-        with torch.no_grad():
-            found = model(batch)[0]["instances"]
-        best = found[found.scores.argsort(descending=True)[:1]]
-        sample = batch[0]
-        camera = (RELATIVE_FOCAL_LENGTH * sample["width"], sample["width"] / 2, sample["height"] / 2)
-        visualize_predictions(
-            sample["image_id"], sample["file_name"], best, camera, meta, args.output
-        )
-        if sample["image_id"] >= 3:
-            break
     print(f"pictures and meshes are in {Path(args.output) / 'results'}")
 
 

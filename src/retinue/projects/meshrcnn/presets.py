@@ -77,7 +77,9 @@ _WEIGHTS = "meshrcnn/pix3d/"
 PRESETS = {
     "pix3d/MESH-RCNN-FPN.yaml": Preset((BASE,)),
     "pix3d/meshrcnn_R50_FPN.yaml": Preset((PIX3D, VOXELS, MESHES), f"{_WEIGHTS}meshrcnn_R50.pth"),
-    "pix3d/pixel2mesh_R50_FPN.yaml": Preset((PIX3D, SPLIT_SPHERES), f"{_WEIGHTS}pixel2mesh_R50.pth"),
+    "pix3d/pixel2mesh_R50_FPN.yaml": Preset(
+        (PIX3D, SPLIT_SPHERES), f"{_WEIGHTS}pixel2mesh_R50.pth"
+    ),
     "pix3d/sphereinit_R50_FPN.yaml": Preset((PIX3D, SPHERES), f"{_WEIGHTS}sphereinit_R50.pth"),
     "pix3d/voxelrcnn_R50_FPN.yaml": Preset((PIX3D, VOXELS)),
 }

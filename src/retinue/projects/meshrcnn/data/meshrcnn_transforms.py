@@ -208,7 +208,7 @@ def _read_mask(path: str, transforms: T.TransformList) -> torch.Tensor:
     with PathManager.open(path, "rb") as file:
         mask = np.asarray(Image.open(file).convert("L"))
     mask = transforms.apply_image(mask)
-    return torch.from_numpy(np.ascontiguousarray(mask)).float() / 255
+    return torch.from_numpy(mask.copy()).float() / 255
 
 
 def _transform_points(points: torch.Tensor, transforms: T.TransformList) -> torch.Tensor:

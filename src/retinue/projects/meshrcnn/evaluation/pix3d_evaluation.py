@@ -164,7 +164,9 @@ class Pix3DEvaluator(DatasetEvaluator):
         """Compare R predicted meshes, placed at the true distance, with the true one."""
         boxes = instances.pred_boxes.tensor
         verts, faces = (x.to(boxes.device) for x in self._mesh_models[truth["model"]])
-        rotation, shift, camera = (boxes.new_tensor(truth[k]) for k in ("rot_mat", "trans_mat", "K"))
+        rotation, shift, camera = (
+            boxes.new_tensor(truth[k]) for k in ("rot_mat", "trans_mat", "K")
+        )
         verts = transform_verts(verts.to(boxes), rotation, shift)
         # The distance can't be seen in one picture; the extent relative to it was predicted.
         center = (verts[:, 2].amin() + verts[:, 2].amax()) / 2

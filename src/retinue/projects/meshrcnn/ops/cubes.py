@@ -88,7 +88,7 @@ def cubify(voxels: torch.Tensor, thresh: float, *, align: str = "topleft") -> Me
 def _neighbour(
     around: torch.Tensor, direction: tuple[int, int, int], size_dhw: list[int]
 ) -> torch.Tensor:
-    """Return for each cell whether the one next to it is filled, ``around`` having a margin of 1."""
+    """Say for each cell whether the one next to it is filled; ``around`` has a margin of 1."""
     for dim, (step, size) in enumerate(zip(direction, size_dhw, strict=True), start=1):
         around = around.narrow(dim, 1 + step, size)
     return around

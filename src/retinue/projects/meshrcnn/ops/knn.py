@@ -70,7 +70,9 @@ def knn_points(
         idx[..., :found] = _nearest(p1.detach(), p2.detach(), lengths2, float(norm), found)
     if not num_second:
         zeros = p1.new_zeros(num, num_first, K)
-        return KNN(zeros, idx, zeros[..., None].expand(*zeros.shape, p1.shape[2]) if return_nn else None)
+        return KNN(
+            zeros, idx, zeros[..., None].expand(*zeros.shape, p1.shape[2]) if return_nn else None
+        )
     counted = inside[:, :, None] & exists[:, None]
     idx = idx * counted
     neighbours = knn_gather(p2, idx)  # (N, P, K, D)

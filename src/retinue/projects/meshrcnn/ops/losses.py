@@ -79,7 +79,9 @@ def chamfer_distance(
         distance, tilt = there
     else:
         back = _one_way(y, x, y_lengths, x_lengths, y_normals, x_normals, *options)
-        distance, tilt = (_both_ways(a, b, point_reduction) for a, b in zip(there, back, strict=True))
+        distance, tilt = (
+            _both_ways(a, b, point_reduction) for a, b in zip(there, back, strict=True)
+        )
     if batch_reduction is None:
         return distance, tilt
     scale = 1.0

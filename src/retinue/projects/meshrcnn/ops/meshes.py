@@ -13,6 +13,7 @@ one; Meshes adds the positions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -231,7 +232,7 @@ class Meshes:
         return self._topology.faces
 
     def edges_packed(self) -> torch.Tensor:
-        """Return ``(E, 2)`` indices into ``verts_packed()``, each edge once, smaller index first."""
+        """Return ``(E, 2)`` rows of ``verts_packed()``, each edge once, the smaller index first."""
         return self._topology.edges_and_faces[0]
 
     def faces_packed_to_edges_packed(self) -> torch.Tensor:
@@ -348,7 +349,7 @@ class Meshes:
             raise InputError(
                 f"Meshes.split: sizes must add up to {len(self)}; got {list(split_sizes)}"
             )
-        return [self[low:high] for low, high in zip(ends[:-1], ends[1:], strict=True)]
+        return [self[low:high] for low, high in itertools.pairwise(ends)]
 
     def clone(self) -> Meshes:
         """Return a copy of the vertices; faces are never changed, and shared."""

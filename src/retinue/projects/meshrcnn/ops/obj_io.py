@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable
 
@@ -56,7 +57,7 @@ def _fan(words: list[str], num_verts: int) -> list[list[int]]:
     indices = [n - 1 if n > 0 else num_verts + n for n in numbers]
     if 0 in numbers or min(indices) < 0:
         raise ValueError("vertices count from 1, or from -1 backwards")
-    return [[indices[0], b, c] for b, c in zip(indices[1:], indices[2:], strict=False)]
+    return [[indices[0], b, c] for b, c in itertools.pairwise(indices[1:])]
 
 
 def save_obj(

@@ -37,7 +37,9 @@ def _icosahedron(dtype: torch.dtype) -> Meshes:
     golden = (1 + math.sqrt(5)) / 2
     signs = torch.tensor([[-1.0, -1], [-1, 1], [1, -1], [1, 1]], dtype=torch.float64)
     flat = torch.cat((signs * signs.new_tensor([1, golden]), torch.zeros_like(signs[:, :1])), dim=1)
-    verts = torch.nn.functional.normalize(torch.cat([flat.roll(k, dims=1) for k in range(3)]), dim=1)
+    verts = torch.nn.functional.normalize(
+        torch.cat([flat.roll(k, dims=1) for k in range(3)]), dim=1
+    )
 
     triples = torch.combinations(torch.arange(12), 3)
     a, b, c = verts[triples].unbind(dim=1)

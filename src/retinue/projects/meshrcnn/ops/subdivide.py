@@ -28,7 +28,7 @@ class SubdivideMeshes(nn.Module):
     def forward(
         self, meshes: Meshes, feats: torch.Tensor | None = None
     ) -> Meshes | tuple[Meshes, torch.Tensor]:
-        """Return finer meshes, and ``(V', C)`` features of their vertices if ``(V, C)`` are given."""
+        """Return finer meshes and, given features ``(V, C)``, those of their vertices."""
         verts, edges = meshes.verts_packed(), meshes.edges_packed()
         owner = torch.cat((meshes.verts_packed_to_mesh_idx(), meshes.edges_packed_to_mesh_idx()))
         order = owner.argsort(stable=True)  # vertices, then middles, of each mesh together

@@ -41,7 +41,8 @@ class ProjectiveTransform:
     def estimate(self, src: torch.Tensor, dst: torch.Tensor) -> bool:
         """Become the map from points to points, the best in the least squares of its equations.
 
-        Each pair of points gives two linear equations for the matrix, whose last entry is 1.
+        Each pair of points gives two linear equations for the matrix, which is found up to a
+        factor, and gets norm 1: the last right singular vector of all equations.
 
         Args:
             src: ``(B, N, 2)``, at least four points, no three of them on a line.
@@ -61,17 +62,17 @@ class ProjectiveTransform:
         x, y = src.unbind(dim=2)  # (B, N)
         zero, one = torch.zeros_like(x), torch.ones_like(x)
         equations = [
-            torch.stack((*rows, -u * x, -u * y), dim=2)
+            torch.stack((*rows, -u * x, -u * y, -u), dim=2)
             for u, rows in (
                 (dst[..., 0], (x, y, one, zero, zero, zero)),
                 (dst[..., 1], (zero, zero, zero, x, y, one)),
             )
         ]
-        known = torch.cat((dst[..., :1], dst[..., 1:]), dim=1)  # (B, 2 N, 1)
-        solved = torch.linalg.lstsq(torch.cat(equations, dim=1), known).solution[..., 0]
-        found = bool(torch.isfinite(solved).all())
-        full = torch.cat((solved, torch.ones_like(solved[:, :1])), dim=1).reshape(-1, 3, 3)
-        self.params = full if found else torch.zeros_like(full)
+        stacked = torch.cat(equations, dim=1)  # (B, 2 N, 9)
+        found = bool(torch.isfinite(stacked).all())
+        self.params = src.new_zeros(len(src), 3, 3)
+        if found:
+            self.params = torch.linalg.svd(stacked).Vh[:, -1].reshape(-1, 3, 3)
         return found
 
 

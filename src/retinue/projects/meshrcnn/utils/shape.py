@@ -83,9 +83,7 @@ def cuboid3D_to_unitbox3D(cub3D: torch.Tensor) -> tuple[ProjectiveTransform, Pro
     return maps[0], maps[1]
 
 
-def camera_to_box(
-    points: torch.Tensor, owner: torch.Tensor, cub3D: torch.Tensor
-) -> torch.Tensor:
+def camera_to_box(points: torch.Tensor, owner: torch.Tensor, cub3D: torch.Tensor) -> torch.Tensor:
     """Map points ``(P, 3)`` of camera space to box space, each by the frustum it belongs to.
 
     Args:

@@ -79,6 +79,6 @@ def register_all_pix3d(root: str | None = None) -> None:
     Args:
         root: folder of the datasets; where all builtin ones are by default.
     """
-    for name, (images, annotations) in SPLITS.items():
+    for name, (images, json_file) in SPLITS.items():
         if name not in DatasetCatalog.list():
-            register_pix3d(name, annotations, images, root or datasets_root())
+            register_pix3d(name, json_file, images, root or datasets_root())

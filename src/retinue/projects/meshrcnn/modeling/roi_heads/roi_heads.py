@@ -229,8 +229,10 @@ class MeshRCNNROIHeads(StandardROIHeads):
     def _forward_mask(self, features: Features, instances: list[Instances]) -> Any:
         """Return losses in training, the detections with ``pred_masks`` otherwise."""
         if not self.mask_on or not self.training:
-            return super()._forward_mask(features, instances) if self.mask_on else (
-                {} if self.training else instances
+            return (
+                super()._forward_mask(features, instances)
+                if self.mask_on
+                else ({} if self.training else instances)
             )
         x = self._pool_regions(self.mask_pooler, features, instances)
         return {"loss_mask": mask_rcnn_loss(self.mask_head.layers(x), instances)[0]}

@@ -59,9 +59,7 @@ class FastRCNNFCHead(nn.Module):
     """
 
     @configurable
-    def __init__(
-        self, input_shape: ShapeSpec, *, fc_dims: Sequence[int], num_classes: int
-    ) -> None:
+    def __init__(self, input_shape: ShapeSpec, *, fc_dims: Sequence[int], num_classes: int) -> None:
         super().__init__()
         side = (input_shape.height or 1) * (input_shape.width or 1)
         dims = [(input_shape.channels or 1) * side, *fc_dims]

@@ -1,0 +1,220 @@
+"""Voxels of a whole picture, and meshes refined in world space.
+
+Shapes
+    N pictures; C channels; H, W of a feature map; G side of a grid; V vertices, all meshes
+    together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from retinue.config import CfgNode, configurable
+from retinue.layers import Conv2d, ConvTranspose2d, get_norm
+from retinue.layers.weight_init import c2_msra_fill
+from retinue.projects.meshrcnn.ops import GraphConv, Meshes, SubdivideMeshes, vert_align
+from retinue.projects.meshrcnn.shapenet.coords import project_verts
+from retinue.utils.errors import InputError
+
+__all__ = ["MeshRefinementHead", "MeshRefinementStage", "VoxelHead"]
+
+
+class VoxelHead(nn.Module):
+    """Resizes the features, convolves them, doubles the size, predicts a column for each cell.
+
+    Args:
+        input_channels: C.
+        voxel_size: G, even.
+        num_conv: how many 3x3 convolutions.
+        conv_dim: their width.
+        norm: after each, as :func:`retinue.layers.get_norm` takes it.
+
+    Raises:
+        InputError: If ``voxel_size`` is odd.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_channels: int,
+        *,
+        voxel_size: int,
+        num_conv: int,
+        conv_dim: int,
+        norm: str = "",
+    ) -> None:
+        super().__init__()
+        if voxel_size % 2:
+            raise InputError(f"MODEL.VOXEL_HEAD.VOXEL_SIZE must be even; got {voxel_size}")
+        self.voxel_size = voxel_size
+        self.conv_norm_relus = []
+        channels = input_channels
+        for k in range(1, num_conv + 1):
+            layer = Conv2d(
+                channels,
+                conv_dim,
+                kernel_size=3,
+                padding=1,
+                bias=not norm,
+                norm=get_norm(norm, conv_dim),
+                activation=F.relu,
+            )
+            c2_msra_fill(layer)
+            self.add_module(f"voxel_fcn{k}", layer)
+            self.conv_norm_relus.append(layer)
+            channels = conv_dim
+        self.deconv = ConvTranspose2d(channels, conv_dim, kernel_size=2, stride=2)
+        self.predictor = Conv2d(conv_dim, voxel_size, kernel_size=1)
+        c2_msra_fill(self.deconv)
+        nn.init.normal_(self.predictor.weight, std=0.001)
+        if self.predictor.bias is not None:
+            nn.init.zeros_(self.predictor.bias)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_channels: int) -> dict[str, Any]:
+        head = cfg.MODEL.VOXEL_HEAD
+        return {
+            "input_channels": input_channels,
+            "voxel_size": head.VOXEL_SIZE,
+            "num_conv": head.NUM_CONV,
+            "conv_dim": head.CONV_DIM,
+            "norm": head.NORM,
+        }
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``(N, C, H, W)`` to ``(N, G, G, G)`` logits, axes z away, y down, x right."""
+        x = F.interpolate(x, size=self.voxel_size // 2, mode="bilinear", align_corners=False)
+        for layer in self.conv_norm_relus:
+            x = layer(x)
+        return self.predictor(self.deconv(x).relu())
+
+
+class MeshRefinementStage(nn.Module):
+    """Reads features where vertices are projected to, passes them on, moves the vertices.
+
+    The same as in the heads for regions, but for space and names of layers.
+
+    Args:
+        img_feat_dim: C, of all feature maps together.
+        vert_feat_dim: features that come from the stage before; 0 for the first one.
+        hidden_dim: features that leave this one.
+        stage_depth: how many graph convolutions.
+        gconv_init: how their weights begin.
+    """
+
+    def __init__(
+        self,
+        img_feat_dim: int,
+        vert_feat_dim: int,
+        hidden_dim: int,
+        stage_depth: int,
+        gconv_init: str = "normal",
+    ) -> None:
+        super().__init__()
+        self.bottleneck = nn.Linear(img_feat_dim, hidden_dim)
+        self.vert_offset = nn.Linear(hidden_dim + 3, 3)
+        dims = [hidden_dim + vert_feat_dim + 3] + [hidden_dim + 3] * (stage_depth - 1)
+        self.gconvs = nn.ModuleList(GraphConv(dim, hidden_dim, init=gconv_init) for dim in dims)
+        nn.init.normal_(self.bottleneck.weight, std=0.01)
+        nn.init.zeros_(self.bottleneck.bias)
+        nn.init.zeros_(self.vert_offset.weight)  # nothing moves at first
+        nn.init.zeros_(self.vert_offset.bias)
+
+    def forward(
+        self,
+        img_feats: Sequence[torch.Tensor],
+        meshes: Meshes,
+        vert_feats: torch.Tensor | None = None,
+        P: torch.Tensor | None = None,
+    ) -> tuple[Meshes, torch.Tensor]:
+        """Move the vertices of N meshes.
+
+        Args:
+            img_feats: ``(N, C_k, H_k, W_k)`` each.
+            meshes: in world space.
+            vert_feats: ``(V, D)`` from the stage before.
+            P: ``(N, 4, 4)`` projections; without, vertices are projected along z.
+        """
+        padded = meshes.verts_padded()  # (N, max, 3)
+        index = meshes.verts_padded_to_packed_idx()
+        place = padded if P is None else project_verts(padded, P)
+        read = vert_align(img_feats, place * place.new_tensor([1, -1, 1]))  # rows go down
+        place = place.flatten(0, 1)[index]  # (V, 3)
+        known = [] if vert_feats is None else [vert_feats]
+        read = self.bottleneck(read.flatten(0, 1)[index]).relu()
+        hidden = torch.cat((read, place, *known), dim=1)
+        for convolution in self.gconvs:
+            vert_feats = convolution(hidden, meshes.edges_packed()).relu()
+            hidden = torch.cat((vert_feats, place), dim=1)
+        assert vert_feats is not None
+        return meshes.offset_verts(self.vert_offset(hidden).tanh()), vert_feats
+
+
+class MeshRefinementHead(nn.Module):
+    """Refinement stages, one after another.
+
+    Args:
+        input_channels: C, of all feature maps together.
+        num_stages: how many.
+        hidden_dim: features of a vertex.
+        stage_depth: graph convolutions of each stage.
+        graph_conv_init: how their weights begin.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_channels: int,
+        *,
+        num_stages: int,
+        hidden_dim: int,
+        stage_depth: int,
+        graph_conv_init: str = "normal",
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            MeshRefinementStage(
+                input_channels, hidden_dim if k else 0, hidden_dim, stage_depth, graph_conv_init
+            )
+            for k in range(num_stages)
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_channels: int) -> dict[str, Any]:
+        head = cfg.MODEL.MESH_HEAD
+        return {
+            "input_channels": input_channels,
+            "num_stages": head.NUM_STAGES,
+            "hidden_dim": head.GRAPH_CONV_DIM,
+            "stage_depth": head.NUM_GRAPH_CONVS,
+            "graph_conv_init": head.GRAPH_CONV_INIT,
+        }
+
+    def forward(
+        self,
+        img_feats: Sequence[torch.Tensor],
+        meshes: Meshes,
+        P: torch.Tensor | None = None,
+        subdivide: bool = False,
+    ) -> list[Meshes]:
+        """Return the N meshes after each stage.
+
+        Args:
+            img_feats: ``(N, C_k, H_k, W_k)`` each.
+            meshes: to begin with, in world space.
+            P: ``(N, 4, 4)`` projections.
+            subdivide: split each face into four between stages.
+        """
+        stages: list[Meshes] = []
+        vert_feats = None
+        for stage in self.stages:
+            if stages and subdivide and vert_feats is not None:
+                meshes, vert_feats = SubdivideMeshes()(meshes, vert_feats)
+            meshes, vert_feats = stage(img_feats, meshes, vert_feats, P)
+            stages.append(meshes)
+        return stages
