@@ -27,6 +27,7 @@ from retinue.checkpoint.classes import find_layout, map_rows
 from retinue.checkpoint.conventions import TRAINED, check_conventions
 from retinue.checkpoint.files import find_format, read_file
 from retinue.checkpoint.names import recognise
+from retinue.checkpoint.names_torchvision import is_torchvision_detector
 from retinue.checkpoint.reader import local_copy, record_of, understand
 from retinue.utils import comm
 from retinue.utils.file_io import PathManager
@@ -212,6 +213,8 @@ class DetectionCheckpointer(Checkpointer):
         state, own = checkpoint["model"], self.model.state_dict()
         family = recognise(state)
         if family is None or family.signature(own):
+            return ""
+        if is_torchvision_detector(state) and getattr(self.model, "takes_torchvision_names", False):
             return ""
         old_names = {id(tensor): name for name, tensor in state.items()}
         translated, _ = family.translate(state)

@@ -1,10 +1,12 @@
 """Complete models on a ResNet-50 with a feature pyramid, by torchvision's names.
 
-Weights are not downloaded unasked: ``weights`` is a checkpoint that a model of the same builder was
-saved in, ``weights_backbone`` one of the backbone, such as
-``"detectron2://ImageNetPretrained/torchvision/R-50.pkl"``.
+Weights are downloaded when they are named: ``weights="DEFAULT"`` are torchvision's own for the
+whole model, ``weights_backbone="DEFAULT"`` those of its ResNet; both also take a checkpoint's file
+or address, such as ``"detectron2://ImageNetPretrained/torchvision/R-50.pkl"``. torchvision's
+functions start from the ResNet's by default; these start from random numbers, and say so.
 """
 
+import logging
 from collections import OrderedDict
 from typing import Any
 
@@ -15,6 +17,14 @@ from retinue.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
 from retinue.modeling.backbone.resnet import BasicStem, ResNet
 from retinue.torchvision.rcnn import FasterRCNN, KeypointRCNN, MaskRCNN
 from retinue.torchvision.retinanet import RetinaNet
+from retinue.torchvision.weights import (
+    FasterRCNN_ResNet50_FPN_Weights,
+    KeypointRCNN_ResNet50_FPN_Weights,
+    MaskRCNN_ResNet50_FPN_Weights,
+    ResNetWeights,
+    RetinaNet_ResNet50_FPN_Weights,
+    address_of_weights,
+)
 from retinue.utils.errors import InputError, unknown_name
 
 __all__ = [
@@ -25,6 +35,8 @@ __all__ = [
     "resnet_fpn_backbone",
     "retinanet_resnet50_fpn",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 class PyramidBackbone(nn.Module):
@@ -49,20 +61,22 @@ class PyramidBackbone(nn.Module):
 
 def resnet_fpn_backbone(
     backbone_name: str = "resnet50",
-    weights: str | None = None,
+    weights: Any = None,
     trainable_layers: int = 3,
     *,
     out_channels: int = 256,
     extra_levels: str = "pool",
+    freeze_norm: bool | None = None,
 ) -> PyramidBackbone:
     """Build a ResNet with a feature pyramid.
 
     Args:
         backbone_name: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101`` or ``resnet152``.
-        weights: a checkpoint of the ResNet, file or address. With it, batch norms are frozen.
+        weights: of the ResNet: ``"DEFAULT"``, ``"IMAGENET1K_V1"``, a checkpoint's file or address.
         trainable_layers: how many stages, from the last, are trained; 5 is all.
         out_channels: channels of the pyramid.
         extra_levels: ``"pool"`` for one more level, ``"p6p7"`` for RetinaNet's levels.
+        freeze_norm: whether batch norms keep what they were trained to; by default with weights.
 
     Raises:
         UnknownNameError: If there is no such backbone.
@@ -73,7 +87,8 @@ def resnet_fpn_backbone(
         raise unknown_name("backbone", backbone_name, depths)
     if not 0 <= trainable_layers <= 5:
         raise InputError(f"trainable_layers must be from 0 to 5; got {trainable_layers}")
-    norm = "FrozenBN" if weights else "BN"
+    is_frozen = bool(weights) if freeze_norm is None else freeze_norm
+    norm = "FrozenBN" if is_frozen else "BN"
     is_retinanet = extra_levels == "p6p7"
     in_features = ["res3", "res4", "res5"] if is_retinanet else ["res2", "res3", "res4", "res5"]
     strides: dict[str, Any] = {"stride_in_1x1": False} if depths[backbone_name] >= 50 else {}
@@ -83,7 +98,8 @@ def resnet_fpn_backbone(
         out_features=in_features,
     )
     if weights:
-        _load(resnet, weights)
+        prefix = f"RESNET{depths[backbone_name]}_"
+        _load(resnet, address_of_weights(weights, ResNetWeights, prefix))
     resnet.freeze(5 - trainable_layers)
     top = (
         LastLevelP6P7(out_channels, out_channels, in_feature="p5")
@@ -95,54 +111,71 @@ def resnet_fpn_backbone(
     return PyramidBackbone(fpn, [str(i) for i in range(len(in_features))] + extra)
 
 
-def _load(model: nn.Module, weights: str) -> None:
+def _load(model: nn.Module, path: str) -> None:
     from retinue.checkpoint import DetectionCheckpointer
 
-    if not isinstance(weights, str):
-        raise InputError(
-            "weights must be a checkpoint's file or address; got"
-            f" {weights!r}; torchvision's own weights are not served here"
-        )
-    DetectionCheckpointer(model).load(weights)
+    DetectionCheckpointer(model).load(path)
+
+
+_KNOWN_WEIGHTS: dict[str, Any] = {
+    "FasterRCNN": FasterRCNN_ResNet50_FPN_Weights,
+    "KeypointRCNN": KeypointRCNN_ResNet50_FPN_Weights,
+    "MaskRCNN": MaskRCNN_ResNet50_FPN_Weights,
+    "RetinaNet": RetinaNet_ResNet50_FPN_Weights,
+}
 
 
 def _build(
     model_class: Any,
     num_classes: int,
-    weights: str | None,
-    weights_backbone: str | None,
+    weights: Any,
+    weights_backbone: Any,
     trainable_backbone_layers: int | None,
     kwargs: dict[str, Any],
     extra_levels: str = "pool",
 ) -> Any:
+    if kwargs.pop("pretrained", False):  # the two arguments of older tutorials
+        weights = weights or "DEFAULT"
+    if kwargs.pop("pretrained_backbone", False) and not weights:
+        weights_backbone = weights_backbone or "DEFAULT"
+    is_trained = bool(weights or weights_backbone)
+    if not is_trained:
+        logger.warning(
+            "%s starts from random weights; torchvision's function of this name starts from an"
+            " ImageNet ResNet: pass weights_backbone='DEFAULT' for that",
+            model_class.__name__,
+        )
     if trainable_backbone_layers is None:
-        trainable_backbone_layers = 3 if weights or weights_backbone else 5
+        trainable_backbone_layers = 3 if is_trained else 5
+    path = address_of_weights(weights, _KNOWN_WEIGHTS[model_class.__name__]) if weights else ""
     backbone = resnet_fpn_backbone(
-        weights=weights_backbone,
+        weights=None if weights else weights_backbone,
         trainable_layers=trainable_backbone_layers,
         extra_levels=extra_levels,
+        freeze_norm=is_trained,
     )
     model = model_class(backbone, num_classes, **kwargs)
-    if weights:
-        _load(model, weights)
+    if path:
+        _load(model, path)
     return model
 
 
 def fasterrcnn_resnet50_fpn(
     *,
-    weights: str | None = None,
+    weights: Any = None,
     num_classes: int = 91,
-    weights_backbone: str | None = None,
+    weights_backbone: Any = None,
     trainable_backbone_layers: int | None = None,
     **kwargs: Any,
 ) -> FasterRCNN:
     """Build :class:`FasterRCNN` on a ResNet-50 with a feature pyramid.
 
     Args:
-        weights: a checkpoint of such a model.
+        weights: of such a model: ``"DEFAULT"``, ``"COCO_V1"``, or a checkpoint's file or address.
         num_classes: background counted.
-        weights_backbone: a checkpoint of the ResNet.
-        trainable_backbone_layers: stages that are trained; by default 3 with weights, else 5.
+        weights_backbone: of the ResNet alone, see :func:`resnet_fpn_backbone`.
+        trainable_backbone_layers: stages that are trained; by default 3 with weights, else 5. With
+            weights, batch norms keep their statistics.
         **kwargs: arguments of :class:`FasterRCNN`.
     """
     return _build(
@@ -152,9 +185,9 @@ def fasterrcnn_resnet50_fpn(
 
 def maskrcnn_resnet50_fpn(
     *,
-    weights: str | None = None,
+    weights: Any = None,
     num_classes: int = 91,
-    weights_backbone: str | None = None,
+    weights_backbone: Any = None,
     trainable_backbone_layers: int | None = None,
     **kwargs: Any,
 ) -> MaskRCNN:
@@ -166,10 +199,10 @@ def maskrcnn_resnet50_fpn(
 
 def keypointrcnn_resnet50_fpn(
     *,
-    weights: str | None = None,
+    weights: Any = None,
     num_classes: int = 2,
     num_keypoints: int = 17,
-    weights_backbone: str | None = None,
+    weights_backbone: Any = None,
     trainable_backbone_layers: int | None = None,
     **kwargs: Any,
 ) -> KeypointRCNN:
@@ -182,9 +215,9 @@ def keypointrcnn_resnet50_fpn(
 
 def retinanet_resnet50_fpn(
     *,
-    weights: str | None = None,
+    weights: Any = None,
     num_classes: int = 91,
-    weights_backbone: str | None = None,
+    weights_backbone: Any = None,
     trainable_backbone_layers: int | None = None,
     **kwargs: Any,
 ) -> RetinaNet:

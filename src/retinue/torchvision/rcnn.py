@@ -87,6 +87,8 @@ class FasterRCNN(nn.Module):
         InputError: If backbone, anchors, poolers and classes don't fit together.
     """
 
+    takes_torchvision_names = True
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -52,6 +52,8 @@ class RetinaNet(retinanet.RetinaNet):
         InputError: If backbone, anchors and head don't fit together.
     """
 
+    takes_torchvision_names = True
+
     def __init__(
         self,
         backbone: nn.Module,
