@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from retinue.utils.restricted_pickle import ForbiddenNameError, RestrictedPickleError
@@ -27,4 +28,6 @@ def pickle_errors(path: str) -> Iterator[None]:
         raise CheckpointError(str(error)) from error
     except RestrictedPickleError as error:
         reason = str(error).removeprefix(f"{path}: ")
+        if inner := re.fullmatch(r"not a whole pickle file \((.*)\)", reason, re.DOTALL):
+            reason = inner[1]
         raise DamagedFileError(f"{path}: not a whole checkpoint file ({reason})") from error

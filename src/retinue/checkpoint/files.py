@@ -277,6 +277,12 @@ def _list_safetensors(path: str) -> dict[str, Any]:
         }
     except (KeyError, TypeError) as error:
         raise DamagedFileError(f"{path}: not a safetensors file ({error!r})") from error
+    at = 0
+    for start, name in sorted((header[name]["data_offsets"][0], name) for name in tensors):
+        end = header[name]["data_offsets"][1]
+        if start != at or end - start != tensors[name].num_bytes:
+            raise DamagedFileError(f"{path}: not a safetensors file ({name!r} does not lie in it)")
+        at = end
     return {"model": tensors, "metadata": metadata}
 
 

@@ -255,7 +255,7 @@ def _from_pickle(path: str, content: dict[str, Any]) -> dict[str, Any]:
         logger.info("The file names its author: %s", content["__author__"])
         return content
     blobs = content.get("blobs", content)
-    if not isinstance(blobs, dict) or not all(isinstance(name, str) for name in blobs):
+    if not blobs or not isinstance(blobs, dict) or not all(isinstance(n, str) for n in blobs):
         raise CheckpointError(f"{path}: no weights found in it; expected names and arrays")
     blobs = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
     return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}

@@ -79,8 +79,8 @@ def check_pickle(data: bytes | memoryview) -> int:
     except (IndexError, KeyError, ValueError, struct.error) as error:
         if isinstance(error, PickleBombError):
             raise
-        reason = "it is cut off" if isinstance(error, IndexError) else repr(error)
-        raise pickle.UnpicklingError(f"not a whole pickle: {reason}") from error
+        is_cut = isinstance(error, IndexError | struct.error)
+        raise pickle.UnpicklingError("it is cut off" if is_cut else str(error.args[0])) from error
 
 
 class _Walk:
@@ -106,7 +106,7 @@ class _Walk:
             elif code == _BINPUT:
                 self.memo[data[start]] = stack[-1]
             elif code == _BINGET:
-                stack.append(self.memo[data[start]])
+                stack.append(self.noted(data[start]))
             elif code == _MARK:
                 self.marks.append(len(stack))
             elif code in _TO_MARK:
@@ -142,9 +142,14 @@ class _Walk:
                 raise PickleBombError(f"it takes a note at number {number:,} after {count:,} steps")
             self.memo[number] = self.stack[-1]
         elif code in (_GET, _LONG_BINGET):
-            self.stack.append(self.memo[self.number(code == _GET, start, end)])
+            self.stack.append(self.noted(self.number(code == _GET, start, end)))
         else:
-            raise KeyError(code)
+            raise ValueError(f"0x{code:02x} is no instruction of a pickle")
+
+    def noted(self, number: int) -> float:
+        if number not in self.memo:
+            raise ValueError(f"it refers to note {number:,}, which was never taken")
+        return self.memo[number]
 
     def number(self, is_text: bool, start: int, end: int) -> int:
         argument = bytes(self.data[start:end])
@@ -158,7 +163,7 @@ class _Walk:
         if code in _SIZED:
             length, layout = _SIZED[code]
             return at + length + self.claimed(layout, at, length)
-        for _ in range(_LINES[code]):
+        for _ in range(_LINES.get(code, 0)):
             while self.data[at] != 10:
                 at += 1
             at += 1

@@ -13,6 +13,7 @@ finish (putting things in the place of their stand-ins).
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import math
@@ -76,10 +77,11 @@ def load(file: IO[bytes], *, encoding: str = "latin1", name: str = "", trust: bo
         return pickle.load(file, encoding=encoding)
     with translate_errors(name):
         with readable_bytes(file) as data:
-            length = check_pickle(data)
+            check_pickle(data)
         reader = RestrictedUnpickler(file, encoding=encoding)
-        value = reader.load()
-        del reader, length  # with its notes, which hold the bytes of all arrays
+        with no_garbage_collection():
+            value = reader.load()
+        del reader  # with its notes, which hold the bytes of all arrays
         return finish(value)
 
 
@@ -103,6 +105,18 @@ def translate_errors(name: str) -> Iterator[None]:
     except Exception as error:  # from EOFError to MemoryError and RecursionError
         reason = str(error) or type(error).__name__
         raise RestrictedPickleError(f"{name}: not a whole pickle file ({reason})") from error
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Let many objects come into being without looking again and again which could go."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

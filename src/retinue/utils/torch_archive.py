@@ -23,6 +23,7 @@ from retinue.utils.restricted_pickle import (
     RestrictedUnpickler,
     check_layout,
     finish,
+    no_garbage_collection,
     readable_bytes,
     translate_errors,
 )
@@ -207,7 +208,8 @@ def _inspect_zip(file: IO[bytes]) -> Any:
     reader = RestrictedUnpickler(
         io.BytesIO(data), encoding="utf-8", names=_NAMES, persistent_load=storage
     )
-    return finish(reader.load(), build=False)
+    with no_garbage_collection():
+        return finish(reader.load(), build=False)
 
 
 def _check_records(records: list[zipfile.ZipInfo], file_size: int) -> None:
