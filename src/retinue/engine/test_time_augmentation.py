@@ -120,13 +120,15 @@ class GeneralizedRCNNWithTTA(nn.Module):
             model = model.module
         if not isinstance(model, GeneralizedRCNN):
             raise InputError(
-                f"GeneralizedRCNNWithTTA: needs a GeneralizedRCNN; got {type(model).__name__}"
+                f"GeneralizedRCNNWithTTA: needs a GeneralizedRCNN; got {type(model).__name__};"
+                f" set TEST.AUG.ENABLED to False, or MODEL.META_ARCHITECTURE (which is"
+                f" {cfg.MODEL.META_ARCHITECTURE}) to GeneralizedRCNN"
             )
         for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
             if cfg.MODEL[key]:
                 raise InputError(
                     f"GeneralizedRCNNWithTTA: MODEL.{key} can't be merged between versions of an"
-                    " image; predict without test-time augmentation"
+                    " image; set TEST.AUG.ENABLED to False"
                 )
         self.cfg = cfg.clone()
         self.model: Any = model

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from retinue.modeling.catalog import META_ARCH_REGISTRY
+from retinue.modeling.config_fit import check_fit
 from retinue.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
     Raises:
         UnknownNameError: If a part that the config names doesn't exist.
-        DeviceError: If the device doesn't, see ``usable_device``.
+        InputError: If parts don't fit each other, see ``check_fit``.
+        DeviceError: If the device doesn't exist, see ``usable_device``.
     """
+    check_fit(cfg)
     device = usable_device(cfg.MODEL.DEVICE)
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     # Channels-last weights make convolutions run, and keep their results, in the order in which

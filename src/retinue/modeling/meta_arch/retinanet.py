@@ -34,10 +34,11 @@ from retinue.modeling.backbone.backbone import Backbone
 from retinue.modeling.backbone.build import build_backbone
 from retinue.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from retinue.modeling.catalog import META_ARCH_REGISTRY
+from retinue.modeling.config_fit import check_features
 from retinue.modeling.matcher import Matcher
 from retinue.modeling.meta_arch.dense_detector import DenseDetector
 from retinue.structures import Boxes, ImageList, Instances, pairwise_iou
-from retinue.utils.errors import InputError, unknown_name
+from retinue.utils.errors import InputError
 from retinue.utils.events import log_scalars
 
 if TYPE_CHECKING:
@@ -123,9 +124,7 @@ class RetinaNet(DenseDetector):
         retinanet = cfg.MODEL.RETINANET
         backbone = build_backbone(cfg)
         by_name = backbone.output_shape()
-        for name in retinanet.IN_FEATURES:
-            if name not in by_name:
-                raise unknown_name("feature in MODEL.RETINANET.IN_FEATURES", name, by_name)
+        check_features("MODEL.RETINANET.IN_FEATURES", retinanet.IN_FEATURES, by_name)
         shapes = [by_name[name] for name in retinanet.IN_FEATURES]
         make_head: Any = RetinaNetHead  # a configurable class takes a config, too
         return {

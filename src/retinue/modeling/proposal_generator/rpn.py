@@ -27,11 +27,12 @@ from retinue.layers import Conv2d, ShapeSpec
 from retinue.modeling.anchor_generator import build_anchor_generator
 from retinue.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from retinue.modeling.catalog import PROPOSAL_GENERATOR_REGISTRY, RPN_HEAD_REGISTRY
+from retinue.modeling.config_fit import check_features
 from retinue.modeling.matcher import Matcher
 from retinue.modeling.proposal_generator.proposal_utils import best_per_level, top_proposals
 from retinue.modeling.sampling import subsample_labels
 from retinue.structures import Boxes, ImageList, Instances, pairwise_iou
-from retinue.utils.errors import InputError, unknown_name
+from retinue.utils.errors import InputError
 from retinue.utils.events import log_scalars
 
 if TYPE_CHECKING:
@@ -194,9 +195,7 @@ class RPN(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         rpn = cfg.MODEL.RPN
-        for name in rpn.IN_FEATURES:
-            if name not in input_shape:
-                raise unknown_name("feature in MODEL.RPN.IN_FEATURES", name, input_shape)
+        check_features("MODEL.RPN.IN_FEATURES", rpn.IN_FEATURES, input_shape)
         shapes = [input_shape[name] for name in rpn.IN_FEATURES]
         return {
             "in_features": rpn.IN_FEATURES,

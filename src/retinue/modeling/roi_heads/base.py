@@ -13,6 +13,7 @@ from torch import nn
 
 from retinue.config import CfgNode, configurable
 from retinue.layers import ShapeSpec
+from retinue.modeling.config_fit import check_features
 from retinue.modeling.matcher import Matcher
 from retinue.modeling.poolers import ROIPooler
 from retinue.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
@@ -211,6 +212,7 @@ def make_pooler(
     head: CfgNode, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
 ) -> ROIPooler | None:
     """Build the pooler of one branch from its config node; none if it names no type."""
+    check_features("MODEL.ROI_HEADS.IN_FEATURES", in_features, input_shape)
     if not head.POOLER_TYPE:
         return None
     return ROIPooler(
@@ -225,6 +227,7 @@ def pooled_shape(
     head: CfgNode, input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
 ) -> Any:
     """Give the shape of what a head of :func:`make_pooler` gets: one region, or whole maps."""
+    check_features("MODEL.ROI_HEADS.IN_FEATURES", in_features, input_shape)
     if not head.POOLER_TYPE:
         return {f: input_shape[f] for f in in_features}
     channels = {f: input_shape[f].channels for f in in_features}
