@@ -6,23 +6,36 @@ PATH is ``projects/<Project>/configs/<name>.yaml``, see ``zoo``; the rest of the
 that of detectron2's ``train_net.py``: ``--num-gpus``, ``--eval-only``, ``--resume``, ...
 """
 
+import argparse
 import importlib
 from typing import Any
 
 from retinue.engine import default_argument_parser, default_setup, launch
+from retinue.utils.errors import InputError
 
 __all__ = ["main", "run"]
 
 
 def run(args: Any) -> dict[str, Any]:
-    """Train, or evaluate, in one process of several."""
+    """Train, or evaluate, in one process of several.
+
+    Raises:
+        InputError: If the config is Python: its project brings no trainer.
+    """
     from retinue.checkpoint import DetectionCheckpointer
     from retinue.projects import zoo
 
+    if args.config_file.endswith(".py"):
+        raise InputError(
+            f"projects.train: expected a config that ends in .yaml; got {args.config_file!r}, a"
+            " lazy config; load it by LazyConfig.load and build its parts by instantiate"
+        )
     cfg: Any = zoo.get_config(args.config_file)
     cfg.merge_from_list(args.opts)
     cfg.freeze()
-    default_setup(cfg, args)
+    # What is logged of the command line has the file with the merged config, which can be read.
+    file = zoo.get_config_file(args.config_file)
+    default_setup(cfg, argparse.Namespace(**vars(args) | {"config_file": file}))
     trainer_class = importlib.import_module(f"{zoo.package_of(args.config_file)}.training").Trainer
     if args.eval_only:
         model = trainer_class.build_model(cfg)

@@ -99,7 +99,7 @@ def test_masks_of_the_true_class():
     logits[0, 1, :, 0] = 50
     loss, target = mask_rcnn_loss(logits, [proposals([1], gt_masks=masks)])
     assert target.tolist() == [[[1, 0], [1, 0]]]
-    assert loss == 0
+    assert loss.item() == pytest.approx(0, abs=1e-9)
     loss, target = mask_rcnn_loss(logits[:0], [proposals([], gt_masks=masks[:0])])
     assert (loss, target.shape) == (0, (0, 2, 2))
 

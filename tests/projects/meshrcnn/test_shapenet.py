@@ -77,7 +77,7 @@ def test_published_models_build_with_their_keys(name):
 
 
 def test_wrong_names_get_the_nearest():
-    with pytest.raises(KeyError, match="did you mean 'shapenet/voxmesh_R50.yaml'"):
+    with pytest.raises(KeyError, match=r"did you mean 'shapenet/voxmesh_R50.yaml'"):
         get_published_cfg("shapenet/voxmesh_R50")
     with pytest.raises(KeyError, match="did you mean 'resnet50'"):
         mesh_arch.ResNetBackbone("resnet_50")
@@ -85,7 +85,7 @@ def test_wrong_names_get_the_nearest():
         heads.VoxelHead(4, voxel_size=7, num_conv=0, conv_dim=4)
     cfg = get_shapenet_cfg()
     cfg.MODEL.MESH_HEAD.NAME = "VoxMesh"
-    with pytest.raises(KeyError, match="set MODEL.MESH_HEAD.NAME"):
+    with pytest.raises(KeyError, match=r"set MODEL.MESH_HEAD.NAME"):
         build_model(cfg)
 
 
@@ -113,9 +113,10 @@ def test_a_step_of_training(kind, num_faces):
     images = torch.randn(2, 3, 64, 64)
     voxels, stages = model(images)
     sphere = ico_sphere(1).extend(2)
-    loss, parts = MeshLoss(
+    compare = MeshLoss(
         voxel_weight=1.0, normal_weight=0.1, gt_num_samples=20, pred_num_samples=20
-    )(voxels, stages, torch.ones(2, 8, 8, 8), sphere)
+    )
+    loss, parts = compare(voxels, stages, torch.ones(2, 8, 8, 8), sphere)
     loss.backward()
 
     assert stages[-1].num_faces_per_mesh().tolist() == [num_faces] * 2

@@ -20,6 +20,9 @@ __all__ = [
 ]
 
 
+ROUNDING = 1e-4  # cells; the farthest point is at 1, where rounding must not decide
+
+
 class VoxelInstances(ObjectList[torch.Tensor]):
     """Points ``(P, 3)`` of each object, to be a field of ``Instances``."""
 
@@ -54,7 +57,8 @@ def _fill(
 ) -> torch.Tensor:
     """Return ``(N, H, W, D)`` grids over [-1, 1], 1 where there is a point."""
     size_xyz = torch.tensor([size_yxz[1], size_yxz[0], size_yxz[2]], device=points.device)
-    cell = ((points + 1) * (size_xyz - 1) / 2).long()  # (P, 3), towards 0
+    at = (points + 1) * (size_xyz - 1) / 2
+    cell = (at + ROUNDING).long()  # (P, 3), towards 0
     inside = ((cell >= 0) & (cell < size_xyz)).all(dim=1)
     x, y, z = cell[inside].unbind(dim=1)
     grid = torch.zeros(num, *size_yxz, device=points.device)
