@@ -231,7 +231,7 @@ def test_wrong_instances():
     for mask_format in ("polygon", "bitmask"):
         with pytest.raises(ValueError, match="of type int is not understood"):
             utils.annotations_to_instances([annotation(segmentation=3)], (9, 9), mask_format)
-    wrong = annotation(segmentation=np.zeros((3, 3)))
+    wrong = annotation(segmentation={"size": [3, 3], "counts": [9]})
     with pytest.raises(ValueError, match=r"\(3, 3\) pixels doesn't fit its image of \(9, 9\)"):
         utils.annotations_to_instances([wrong], (9, 9), "bitmask")
 

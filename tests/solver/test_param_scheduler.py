@@ -29,9 +29,9 @@ from retinue.solver.param_scheduler import (
         (PolynomialDecayParamScheduler(2.0, 2.0), {0: 2.0, 0.5: 0.5, 1.0: 0.0}),
         (
             StepParamScheduler(100, [3.0, 2.0, 1.0, 0.5]),
-            {0: 3, 0.24: 3, 0.25: 2, 0.99: 0.5, 1: 0.5},
+            {0: 3, 0.24: 3, 0.25: 2, 0.99: 0.5},
         ),
-        (StepWithFixedGammaParamScheduler(1.0, 1, 0.5, 10), {0.49: 1.0, 0.5: 0.5, 1.0: 0.5}),
+        (StepWithFixedGammaParamScheduler(1.0, 1, 0.5, 10), {0.49: 1.0, 0.5: 0.5, 0.99: 0.5}),
     ],
 )
 def test_values_by_hand(schedule, expected):
@@ -109,6 +109,8 @@ def test_wrong_arguments_are_named(build, message):
 
 
 def test_progress_beyond_the_end_is_an_error():
+    with pytest.raises(IndexError, match="StepParamScheduler: progress must be below 1; got 1"):
+        StepWithFixedGammaParamScheduler(1.0, 1, 0.5, 10)(1)
     with pytest.raises(RuntimeError, match=r"\[0, 1\); got 1"):
         ConstantParamScheduler(1)(1)
     with pytest.raises(RuntimeError, match=r"\[0, 1\]; got 1.5"):

@@ -34,10 +34,9 @@ _MODULES: Mapping[str, str] = {
 }
 
 _NAMES: Mapping[str, Mapping[str, str]] = {
-    "detectron2.export": {
-        name: _CAFFE2
-        for name in ("Caffe2Model", "Caffe2Tracer", "export_caffe2_model", "export_onnx_model")
-    },
+    "detectron2.export": dict.fromkeys(
+        ("Caffe2Model", "Caffe2Tracer", "export_caffe2_model", "export_onnx_model"), _CAFFE2
+    ),
 }
 
 

@@ -1,14 +1,15 @@
 """Messages of retinue under the names that detectron2's have.
 
-Under the hook a message of ``retinue.engine.hooks`` is one of ``detectron2.engine.hooks``: handlers,
-levels and filters set for the latter apply, and ``setup_logger()`` sets up ``detectron2``.
+Under the hook a message of ``retinue.engine.hooks`` is one of ``detectron2.engine.hooks``:
+handlers, levels and filters set for the latter apply, and ``setup_logger()`` sets up
+``detectron2``.
 """
 
 from __future__ import annotations
 
 import logging
 
-from retinue.utils import logger as log_setup
+from retinue.utils.served_names import serving
 
 __all__ = ["connect", "disconnect"]
 
@@ -38,7 +39,7 @@ def connect() -> None:
     ours.parent = theirs  # whose level counts, then
     ours.propagate = False
     ours.addHandler(_handler)
-    log_setup.STANDS_FOR[_OURS] = _THEIRS
+    serving[_OURS] = _THEIRS
 
 
 def disconnect() -> None:
@@ -46,4 +47,4 @@ def disconnect() -> None:
     ours = logging.getLogger(_OURS)
     ours.parent, ours.propagate = _before.pop()
     ours.removeHandler(_handler)
-    del log_setup.STANDS_FOR[_OURS]
+    del serving[_OURS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import Distribution
+from typing import NoReturn
 
 from retinue.compat.served import VERSION
 
@@ -22,6 +23,6 @@ class ServedDistribution(Distribution):
             "Summary: detectron2's names, served by retinue\n"
         )
 
-    def locate_file(self, path: str | os.PathLike[str]) -> os.PathLike[str]:
+    def locate_file(self, path: str | os.PathLike[str]) -> NoReturn:
         """Raise: there are no files."""
         raise FileNotFoundError(f"detectron2 is served by retinue and has no file {path!s}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Mapping
 from importlib.abc import InspectLoader, Loader
@@ -35,7 +36,9 @@ def _missing(module: str, name: str) -> AttributeError:
 
 def _look_up(module: str, name: str, rows: Mapping[str, str]) -> Any:
     if name in rows:
-        return resolve(rows[name])
+        return logging.getLogger(module) if name == rows[name] == "logger" else resolve(rows[name])
+    if names_of(f"{module}.{name}") is not None:
+        return importlib.import_module(f"{module}.{name}")
     if reason := why_absent(module, name):
         raise NotCarriedError(reason)
     raise _missing(module, name)
@@ -57,6 +60,8 @@ class AliasLoader(InspectLoader):
         module.__spec__ = self._own_spec  # importlib has put the alias's there
         _add_names(module, self.name)
         _alias_hidden_modules(module, self.name)
+        if self.name == "detectron2.layers":  # which defines torch.ops.detectron2 there
+            importlib.import_module("retinue.compat.native")
 
     def _home_loader(self) -> Any:
         spec = importlib.util.find_spec(self.home)
@@ -139,7 +144,8 @@ class CollectionLoader(Loader):
         def getattr_(attribute: str) -> Any:
             if attribute.startswith("__"):
                 raise _missing(name, attribute)
-            if attribute in rows or self._real is None:
+            is_ours = attribute in rows or names_of(f"{name}.{attribute}") is not None
+            if is_ours or self._real is None:
                 return _look_up(name, attribute, rows)
             return getattr(self._load_real(name), attribute)
 

@@ -75,9 +75,11 @@ class OneDrivePathHandler(HTTPURLHandler):
     def _get_supported_prefixes(self) -> list[str]:
         return [self.ONE_DRIVE_PREFIX]
 
-    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+    def _get_local_path(
+        self, path: str, force: bool = False, cache_dir: str | None = None, **kwargs: Any
+    ) -> str:
         url = self.create_one_drive_direct_download(os.fspath(path))
-        return super()._get_local_path(url, force=force, **kwargs)
+        return super()._get_local_path(url, force=force, cache_dir=cache_dir, **kwargs)
 
 
 class PathManagerFactory:

@@ -28,7 +28,7 @@ def to_float_tensor(numpy_array: np.ndarray) -> torch.Tensor:
         array = array[:, :, None]
     if array.ndim == 3:
         array = array[None]
-    tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+    tensor = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
     return tensor if tensor.is_floating_point() else tensor.float()
 
 

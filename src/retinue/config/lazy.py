@@ -113,7 +113,9 @@ class LazyConfig:
         """Write a config as YAML that ``load`` reads back.
 
         Functions and classes are written by name. What has no form in YAML is written as a note
-        that says what it was, with a warning; such a file is for reading only.
+        that says what it was, with a warning; such a file is for reading only. Where the package
+        cloudpickle is installed, the config itself is written beside it then, to ``.pkl``, for
+        programs that trust it; nothing here reads it.
         """
         lost: list[str] = []
         content = plain(_container(cfg), "", lost)
@@ -123,6 +125,7 @@ class LazyConfig:
                 filename,
                 ", ".join(lost),
             )
+            _save_pickled(cfg, filename + ".pkl")
         with atomic_write(filename, "w") as file:
             yaml.safe_dump(content, file, default_flow_style=None, allow_unicode=True, width=9999)
 
@@ -153,6 +156,15 @@ class LazyConfig:
             prefix: put before the name at the start of each line.
         """
         return python_code(OmegaConf.to_container(OmegaConf.create(cfg), resolve=True), prefix)
+
+
+def _save_pickled(cfg: Any, path: str) -> None:
+    try:
+        import cloudpickle
+    except ImportError:
+        return
+    with atomic_write(path, "wb") as file:
+        cloudpickle.dump(cfg, file)
 
 
 def _container(cfg: Any) -> Any:

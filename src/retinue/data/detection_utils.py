@@ -15,6 +15,7 @@ annotations_to_instances, filter_empty_instances; the rest serves special cases.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ from retinue.structures import (
     polygons_to_bitmask,
 )
 from retinue.utils.errors import InputError, unknown_name
+from retinue.utils.logger import log_first_n
 
 __all__ = [
     "SizeMismatchError",
@@ -326,14 +328,16 @@ def _as_polygons(segmentation: Any) -> list[Any]:
 def _as_bitmap(segmentation: Any, image_size: tuple[int, int]) -> np.ndarray:
     if isinstance(segmentation, list):
         return polygons_to_bitmask(segmentation, *image_size)
-    if isinstance(segmentation, dict):
+    is_rle = isinstance(segmentation, dict)
+    if is_rle:
         segmentation = decode_rle(segmentation)
-    if not isinstance(segmentation, np.ndarray):
+    if not isinstance(segmentation, np.ndarray) or segmentation.ndim != 2:
         raise _unknown_segmentation(segmentation)
     if segmentation.shape != tuple(image_size):
-        raise InputError(
-            f"a mask of {segmentation.shape} pixels doesn't fit its image of {tuple(image_size)}"
-        )
+        odd = f"a mask of {segmentation.shape} pixels doesn't fit its image of {tuple(image_size)}"
+        if is_rle:
+            raise InputError(odd)
+        log_first_n(logging.WARNING, odd, key="message")  # which detectron2 takes as it is
     return segmentation.astype(bool)
 
 

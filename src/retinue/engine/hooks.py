@@ -410,7 +410,11 @@ class LRScheduler(HookBase):
     def after_step(self) -> None:
         rate = self._optimizer.param_groups[self._best_param_group_id]["lr"]
         self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
-        self.scheduler.step()
+        try:
+            self.scheduler.step()
+        except IndexError:  # a schedule may have no rate for after the last iteration
+            if self.trainer.iter + 1 < self.trainer.max_iter:
+                raise
 
     def state_dict(self) -> dict[str, Any]:
         scheduler = self.scheduler

@@ -7,6 +7,7 @@ import time
 import warnings
 from typing import Any
 
+import numpy as np
 from hotcoco import COCO, COCOeval
 
 __all__ = ["COCOeval_opt"]
@@ -15,10 +16,33 @@ logger = logging.getLogger(__name__)
 
 
 def _as_hotcoco(dataset: Any) -> Any:
-    """Take datasets of pycocotools, too."""
+    """Take datasets of pycocotools, too, whose computed boxes are arrays."""
     if dataset is None or isinstance(dataset, COCO):
         return dataset
-    return COCO(dataset.dataset)
+    content = dict(dataset.dataset)
+    if "annotations" in content:
+        content["annotations"] = [
+            {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in annotation.items()}
+            for annotation in content["annotations"]
+        ]
+    return COCO(content)
+
+
+_GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
+_NEEDED = (("area", "iscrowd"), ("area", "score"))  # of annotations, and of predictions
+
+
+def _expect_keys(datasets: tuple[Any, Any], task: str) -> None:
+    """Refuse annotations of pycocotools that lack a key; hotcoco's have them all."""
+    if any(dataset is None or isinstance(dataset, COCO) for dataset in datasets):
+        return
+    annotations = [dataset.dataset.get("annotations", ()) for dataset in datasets]
+    for some, needed in zip(annotations, _NEEDED, strict=True):
+        keys = (*needed, _GEOMETRY[task]) if all(map(len, annotations)) else ()
+        for annotation in some:
+            for key in keys:
+                if key not in annotation:
+                    raise KeyError(f"annotation {annotation.get('id')} has no {key!r}")
 
 
 class COCOeval_opt:
@@ -29,10 +53,19 @@ class COCOeval_opt:
     """
 
     def __init__(self, cocoGt: Any = None, cocoDt: Any = None, iouType: str = "segm") -> None:
+        self._given = (cocoGt, cocoDt)
         self._inner = COCOeval(_as_hotcoco(cocoGt), _as_hotcoco(cocoDt), iouType)
 
     def evaluate(self) -> None:
-        """Match predictions with annotations, image by image."""
+        """Match predictions with annotations, image by image.
+
+        Raises:
+            KeyError: If an annotation or prediction lacks what the matching needs.
+            IndexError: If ``params.maxDets`` is empty.
+        """
+        _expect_keys(self._given, self._inner.params.iouType)
+        if not self._inner.params.maxDets:
+            raise IndexError("COCOeval: params.maxDets is empty; give it the numbers to look at")
         start = time.perf_counter()
         self._inner.evaluate()
         logger.info(f"Matching took {time.perf_counter() - start:.2f} seconds.")

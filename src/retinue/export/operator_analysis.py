@@ -71,7 +71,7 @@ class _Recorder(TorchDispatchMode):
         if (handle := self.handles.get(name)) is not None:
             found = handle(args, outputs)
             if not isinstance(found, Counter):
-                found = Counter({name.partition("::")[2]: found})  # type: ignore[dict-item]
+                found = Counter({name.partition("::")[2]: found})
             for module in set(self.running):
                 self.counts[module].update(found)
         elif name not in self.ignored:
@@ -81,17 +81,18 @@ class _Recorder(TorchDispatchMode):
 
 
 # Views, copies, comparisons and the like: nobody counts them.
-_FREE = frozenset(
-    f"aten::{name}"
-    for name in """_local_scalar_dense _to_copy _unsafe_view alias all any arange argmax argsort
-    as_strided bitwise_and bitwise_or bitwise_not cat clone contiguous constant_pad_nd copy_
-    detach dropout empty empty_like empty_strided eq expand fill_ flatten full full_like gather
-    ge gt index index_put index_put_ index_select is_same_size isfinite item le lift_fresh
-    logical_and logical_not logical_or lt masked_fill masked_fill_ ne new_empty new_full new_ones
-    new_zeros nonzero ones ones_like permute rand randn randperm repeat reshape resolve_conj
-    roll scatter scatter_ select slice sort split split_with_sizes squeeze stack t to topk
-    transpose unbind unsqueeze view where zero_ zeros zeros_like""".split()
-)
+_FREE_NAMES = """
+    _local_scalar_dense _to_copy _unsafe_view alias all any arange argmax argsort
+    as_strided bitwise_and bitwise_or bitwise_not cat clone contiguous constant_pad_nd
+    copy_ detach dropout empty empty_like empty_strided eq expand fill_ flatten full
+    full_like gather ge gt index index_put index_put_ index_select is_same_size isfinite
+    item le lift_fresh logical_and logical_not logical_or lt masked_fill masked_fill_ ne
+    new_empty new_full new_ones new_zeros nonzero ones ones_like permute rand randn
+    randperm repeat reshape resolve_conj roll scatter scatter_ select slice sort split
+    split_with_sizes squeeze stack t to topk transpose unbind unsqueeze view where zero_
+    zeros zeros_like
+"""
+_FREE = frozenset(f"aten::{name}" for name in _FREE_NAMES.split())
 
 
 class JitModelAnalysis:

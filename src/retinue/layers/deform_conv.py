@@ -240,8 +240,10 @@ class _DeformConvBase(nn.Module):
                 f" got {groups} for {in_channels} and {out_channels}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
-        self.padding, self.dilation = _pair(padding), _pair(dilation)
+        self.kernel_size = _pair(kernel_size)
+        self.stride: _Size = _pair(stride)
+        self.padding: _Size = _pair(padding)
+        self.dilation: _Size = _pair(dilation)
         self.groups, self.deformable_groups = groups, deformable_groups
         self.norm, self.activation = norm, activation
         self.weight = nn.Parameter(
@@ -375,6 +377,7 @@ class ModulatedDeformConv(_DeformConvBase):
             norm,
             activation,
         )
+        self.stride, self.padding, self.dilation = stride, padding, dilation  # as they came
         self.with_bias = bias
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

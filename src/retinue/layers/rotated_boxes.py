@@ -55,8 +55,43 @@ def _edge_integral(
     return mean * (v_out - v_in)
 
 
-def iou_of_rotated_pairs(boxes1: torch.Tensor, boxes2: torch.Tensor) -> torch.Tensor:
-    """Return the IoU, ``(E,)``, of rotated boxes ``(E, 5)`` row by row; differentiable."""
+def _area_of_corners(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return the areas ``(E,)`` of boxes as detectron2 finds them for boxes within ``others``.
+
+    It sums triangles between corners, relative to the middle of both centres; the steps and their
+    roundings are those of its kernel, so that boxes which tie there tie here.
+    """
+    dtype = boxes.dtype
+    middle = (boxes[:, :2] + others[:, :2]).double() / 2
+    x, y = (boxes[:, :2].double() - middle).to(dtype).unbind(1)
+    width, height = boxes[:, 2], boxes[:, 3]
+    radians = boxes[:, 4].double() * 0.01745329251
+    cos, sin = radians.cos().to(dtype) * 0.5, radians.sin().to(dtype) * 0.5
+    xs = [x + sin * height + cos * width, x - sin * height + cos * width]
+    ys = [y + cos * height - sin * width, y - cos * height - sin * width]
+    xs = torch.stack([*xs, 2 * x - xs[0], 2 * x - xs[1]], dim=1)  # (E, 4)
+    ys = torch.stack([*ys, 2 * y - ys[0], 2 * y - ys[1]], dim=1)
+
+    is_low = ys == ys.amin(dim=1, keepdim=True)
+    start = torch.where(is_low, xs, float("inf")).argmin(dim=1, keepdim=True)
+    order = (start - torch.arange(4, device=start.device)) % 4
+    dx = (xs.gather(1, order) - xs.gather(1, start)).double()
+    dy = (ys.gather(1, order) - ys.gather(1, start)).double()
+    cross = (dx[:, 1:3] * dy[:, 2:] - dx[:, 2:] * dy[:, 1:3]).abs()
+    total = (cross[:, 0].to(dtype).double() + cross[:, 1]).to(dtype)
+    return (total.double() / 2).to(dtype)
+
+
+def iou_of_rotated_pairs(
+    boxes1: torch.Tensor, boxes2: torch.Tensor, *, ties_as_detectron2: bool = False
+) -> torch.Tensor:
+    """Return the IoU, ``(E,)``, of rotated boxes ``(E, 5)`` row by row; differentiable.
+
+    Args:
+        boxes1, boxes2: the pairs.
+        ties_as_detectron2: round as it does where one box lies within the other, so that a matcher
+            that looks for the best of equals finds the same.
+    """
     angle1, angle2 = boxes1[:, 4].deg2rad(), boxes2[:, 4].deg2rad()
     cos2, sin2 = angle2.cos(), angle2.sin()
     turn = angle1 - angle2
@@ -72,8 +107,12 @@ def iou_of_rotated_pairs(boxes1: torch.Tensor, boxes2: torch.Tensor) -> torch.Te
     common = _edge_integral(us, vs, us_next, vs_next, boxes2[:, 2:4]).sum(0).abs()
     area1, area2 = boxes1[:, 2] * boxes1[:, 3], boxes2[:, 2] * boxes2[:, 3]
     # Where the boxes are apart, rounding leaves a little of what should cancel.
-    noise = 32 * torch.finfo(common.dtype).eps * area2
-    common = torch.where(common > noise, common, 0.0)
+    eps = 32 * torch.finfo(common.dtype).eps
+    common = torch.where(common > eps * area2, common, 0.0)
+    if ties_as_detectron2:
+        whole1, whole2 = _area_of_corners(boxes1, boxes2), _area_of_corners(boxes2, boxes1)
+        smaller, whole = torch.minimum(area1, area2), torch.where(area1 <= area2, whole1, whole2)
+        common = torch.where(common >= (1 - eps) * smaller, whole, common)
     is_box = (area1 >= _MIN_AREA) & (area2 >= _MIN_AREA)
     union = torch.where(is_box, area1 + area2 - common, 1.0)
     return torch.where(is_box, common / union, 0.0)
@@ -125,6 +164,6 @@ def pairwise_iou_rotated(boxes1: torch.Tensor, boxes2: torch.Tensor) -> torch.Te
     for part in boxes1.split(max(1, _MAX_PAIRS // max(1, boxes2.shape[0]))):
         pairs = _touching_pairs_op(upright_bounds(part).detach(), bounds2)
         first, second = pairs.unbind(1)
-        iou = iou_of_rotated_pairs(part[first], boxes2[second])
+        iou = iou_of_rotated_pairs(part[first], boxes2[second], ties_as_detectron2=True)
         rows.append(iou.new_zeros(part.shape[0], boxes2.shape[0]).index_put((first, second), iou))
     return torch.cat(rows)

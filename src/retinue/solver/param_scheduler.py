@@ -168,10 +168,9 @@ class MultiStepParamScheduler(ParamScheduler):
 class StepParamScheduler(ParamScheduler):
     """``values`` one after the other, each for the same time.
 
-    At the very end (progress 1) the last value holds.
-
     Raises:
         ValueError: If there is no value or no update.
+        IndexError: When asked for the value at the very end (progress 1), where none is left.
     """
 
     def __init__(self, num_updates: float, values: Sequence[float]) -> None:
@@ -183,7 +182,12 @@ class StepParamScheduler(ParamScheduler):
 
     def __call__(self, where: float) -> float:
         step = int((where + self.WHERE_EPSILON) * len(self._values))
-        return self._values[min(step, len(self._values) - 1)]
+        if step >= len(self._values):
+            raise IndexError(
+                f"{type(self).__name__}: progress must be below 1; got {where}. The training that"
+                " it was made for has ended"
+            )
+        return self._values[step]
 
 
 class StepWithFixedGammaParamScheduler(ParamScheduler):

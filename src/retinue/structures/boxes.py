@@ -80,7 +80,8 @@ class BoxMode(IntEnum):
         from_mode, to_mode = BoxMode(from_mode), BoxMode(to_mode)
         old = _as_tensor(box)
         width = 5 if from_mode == BoxMode.XYWHA_ABS else 4
-        if old.dim() == 0 or old.shape[-1] != width:
+        is_nested = isinstance(box, list | tuple) and old.dim() > 1
+        if is_nested or old.dim() == 0 or old.shape[-1] != width:
             raise InputError(
                 f"BoxMode.convert: a box in {from_mode.name} has {width} numbers in its last"
                 f" dimension; got shape {tuple(old.shape)}"

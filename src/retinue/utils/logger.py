@@ -18,6 +18,7 @@ from typing import IO, Any
 from retinue.utils import env
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager
+from retinue.utils.served_names import served_name
 from retinue.utils.tables import format_table
 
 __all__ = [
@@ -32,9 +33,6 @@ D2_LOG_BUFFER_SIZE_KEY = "D2_LOG_BUFFER_SIZE"
 DEFAULT_LOG_BUFFER_SIZE = 1024 * 1024
 DATE_FORMAT = "%m/%d %H:%M:%S"
 PLAIN_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
-
-STANDS_FOR: dict[str, str] = {}
-"""Loggers that are set up under another name; filled by ``retinue.compat``."""
 
 _GREEN, _RED, _END = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
@@ -98,7 +96,7 @@ def setup_logger(
         enable_propagation: hand messages on to the parent logger, too.
         configure_stdout: write to the console at all.
     """
-    name = STANDS_FOR.get(name, name)
+    name = served_name(name)
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
     logger.propagate = enable_propagation

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from retinue.utils.errors import InputError, unknown_name
+from retinue.utils.served_names import served_name
 
 __all__ = ["Registry", "locate"]
 
@@ -124,6 +125,8 @@ def locate(name: str) -> Any:
         ImportError: If nothing by that name can be imported.
     """
     found = pydoc.locate(name)
+    if found is None and name.startswith("detectron2."):  # in files that detectron2 wrote
+        found = pydoc.locate("retinue." + name.partition(".")[2])
     if found is None:
         raise ImportError(f"cannot find {name!r}: is it spelt right, and is its package installed?")
     return found
@@ -137,7 +140,7 @@ def _convert_target_to_string(obj: Any) -> str:
         short = ".".join(parts[:depth])
         try:
             if getattr(importlib.import_module(short), name, None) is obj:
-                return f"{short}.{name}"
+                return served_name(f"{short}.{name}")
         except ImportError:
             continue
-    return f"{module}.{name}"
+    return served_name(f"{module}.{name}")

@@ -17,13 +17,15 @@ def clip_polygon(polygon: np.ndarray, window: tuple[float, float, float, float])
         window: x0, y0, x1, y1.
 
     Returns:
-        ``(M, 2)`` float64 points; fewer than 3, or without area, if nothing is left.
+        ``(M, 2)`` float64 points, counterclockwise as seen in the image, whichever way the polygon
+        went round; none if nothing is left.
     """
     points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
     x0, y0, x1, y1 = window
     for axis, sign, bound in ((0, 1, x0), (0, -1, x1), (1, 1, y0), (1, -1, y1)):
         points = _cut(points, axis, sign * (points[:, axis] - bound), bound)
-    return points if _area(points) > 0 else points[:0]
+    area = _signed_area(points - points[:1]) if len(points) >= 3 else 0.0
+    return points[:0] if area == 0 else points[::-1] if area > 0 else points
 
 
 def _cut(points: np.ndarray, axis: int, depth: np.ndarray, bound: float) -> np.ndarray:
@@ -38,13 +40,6 @@ def _cut(points: np.ndarray, axis: int, depth: np.ndarray, bound: float) -> np.n
     both = np.stack([points, crossings], axis=1)  # each point, then the cut of the edge behind it
     kept: np.ndarray = both[np.stack([depth >= 0, crosses], axis=1)]
     return kept
-
-
-def _area(points: np.ndarray) -> float:
-    if len(points) < 3:
-        return 0.0
-    x, y = (points - points[0]).T
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
 def mask_to_polygons(mask: np.ndarray) -> list[np.ndarray]:

@@ -122,7 +122,7 @@ def top_proposals(
         boxes: ``(N, K, 4)``, or ``(N, K, 5)`` rotated boxes.
         scores: ``(N, K)``.
         level: ``(K,)`` int64; boxes suppress only boxes of their level.
-        image_sizes: (height, width) of each image.
+        image_sizes: (height, width) of each image; images beyond the last one are left out.
         nms_thresh: IoU above which the box with the lower score goes.
         num_kept: how many proposals an image gets at most.
         min_box_size: both sides of a box must be longer than this, in pixels.
@@ -134,6 +134,7 @@ def top_proposals(
     Raises:
         FloatingPointError: In training, if boxes or scores are not finite.
     """
+    boxes, scores = boxes[: len(image_sizes)], scores[: len(image_sizes)]
     is_finite = boxes.isfinite().all(dim=2) & scores.isfinite()  # (N, K)
     if training and not is_finite.all():
         raise FloatingPointError(

@@ -65,7 +65,6 @@ class FastRCNNConvFCHead(nn.Sequential):
                 norm=get_norm(conv_norm, dim),
                 activation=nn.ReLU(),
             )
-            c2_msra_fill(conv)
             self.add_module(f"conv{k}", conv)
             self.conv_norm_relus.append(conv)
             channels = dim
@@ -77,12 +76,17 @@ class FastRCNNConvFCHead(nn.Sequential):
             size = math.prod((channels, height or 1, width or 1))
             for k, dim in enumerate(fc_dims, start=1):
                 fc = nn.Linear(size, dim)
-                c2_xavier_fill(fc)
                 self.add_module(f"fc{k}", fc)
                 self.add_module(f"fc_relu{k}", nn.ReLU())
                 self.fcs.append(fc)
                 size = dim
             self._output_shape = ShapeSpec(channels=size)
+
+        # After all have been made, so that a seed gives the weights that it gives in detectron2.
+        for conv in self.conv_norm_relus:
+            c2_msra_fill(conv)
+        for fc in self.fcs:
+            c2_xavier_fill(fc)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:

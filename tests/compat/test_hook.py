@@ -1,0 +1,338 @@
+"""``import detectron2`` is retinue: the same objects, and Python's import tools agree."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pickle
+import pkgutil
+import subprocess
+import sys
+import types
+import warnings
+
+import pytest
+import torch
+
+import retinue
+from retinue import compat
+from retinue.compat.hook import real_detectron2
+
+
+def test_without_the_hook_nothing_is_served():
+    assert not compat.is_installed()
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("fvcore.common.config")
+
+
+def test_installing_twice_is_installing_once(hook):
+    before = list(sys.meta_path)
+    hook.install()
+
+    assert sys.meta_path == before
+
+
+def test_modules_are_the_same_objects(hook):
+    for name in ("structures", "structures.instances", "modeling.roi_heads", "utils.comm"):
+        served = importlib.import_module(f"detectron2.{name}")
+        assert served is importlib.import_module(f"retinue.{name}")
+        assert served.__spec__.name == f"retinue.{name}"
+
+
+def test_the_top_level_says_its_version(hook):
+    import detectron2
+
+    assert detectron2.__version__ == "0.6"
+    assert importlib.metadata.version("detectron2") == "0.6"
+    assert importlib.metadata.distribution("detectron2").metadata["Name"] == "detectron2"
+    assert "detectron2" in {d.metadata["Name"] for d in importlib.metadata.distributions()}
+
+
+def test_classes_and_registries_are_shared(hook):
+    from detectron2.modeling import BACKBONE_REGISTRY
+    from detectron2.structures import Instances
+
+    from retinue.modeling import BACKBONE_REGISTRY as ours
+    from retinue.structures import Instances as OurInstances
+
+    assert Instances is OurInstances
+    assert isinstance(OurInstances((2, 3)), Instances)
+    assert BACKBONE_REGISTRY is ours
+
+
+def test_a_function_that_hides_its_module_stays_a_function(hook):
+    from detectron2.config.instantiate import instantiate
+    from detectron2.engine.launch import launch
+    from detectron2.layers.nms import nms
+
+    import retinue.config
+    import retinue.engine
+    import retinue.layers
+
+    assert retinue.config.instantiate is instantiate
+    assert retinue.engine.launch is launch
+    assert retinue.layers.nms is nms
+    assert isinstance(sys.modules["detectron2.config.instantiate"], types.ModuleType)
+
+
+def test_pickles_load_under_either_name(hook):
+    from detectron2.structures import Boxes, Instances
+
+    boxes = Instances((4, 5), pred_boxes=Boxes(torch.ones(1, 4)))
+    ours = pickle.dumps(boxes, protocol=0)
+    theirs = ours.replace(b"retinue.structures", b"detectron2.structures")
+
+    assert ours != theirs
+    for data in (ours, theirs):
+        loaded = pickle.loads(data)
+        assert type(loaded) is Instances
+        assert loaded.pred_boxes.tensor.tolist() == [[1.0, 1.0, 1.0, 1.0]]
+
+
+def test_finding_specs(hook):
+    spec = importlib.util.find_spec("detectron2.modeling.poolers")
+
+    assert spec.name == "detectron2.modeling.poolers"
+    assert spec.origin.endswith("poolers.py")
+    assert importlib.util.find_spec("detectron2") is not None
+    assert importlib.util.find_spec("detectron2.nothing") is None
+    assert importlib.util.find_spec("fvcore.common.checkpoint") is not None
+
+
+def test_walking_the_package(hook):
+    import detectron2
+
+    names = {m.name for m in pkgutil.walk_packages(detectron2.__path__, "detectron2.")}
+
+    assert {"detectron2.structures.boxes", "detectron2.modeling.roi_heads.box_head"} <= names
+
+
+def test_attributes_of_the_top_level(hook):
+    import detectron2
+
+    assert detectron2.structures is retinue.structures
+    with pytest.raises(AttributeError, match="'detectron2' has no attribute 'nothing'"):
+        _ = detectron2.nothing
+    with pytest.raises(ModuleNotFoundError, match=r"detectron2\.nothing"):
+        importlib.import_module("detectron2.nothing")
+
+
+def test_source_and_code_of_an_alias(hook):
+    loader = importlib.util.find_spec("detectron2.utils.collect_env").loader
+    name = "detectron2.utils.collect_env"
+
+    assert loader.get_code(name).co_filename.endswith("collect_env.py")
+    assert "def collect_env_info" in loader.get_source(name)
+    assert loader.get_filename(name).endswith("collect_env.py")
+    assert not loader.is_package(name)
+
+
+def test_reloading_an_alias_reloads_the_module(hook):
+    import detectron2.utils.develop as module
+
+    assert importlib.reload(module) is module
+
+
+def test_names_that_a_module_only_imported(hook):
+    from detectron2.data.build import MetadataCatalog
+    from detectron2.modeling.roi_heads.roi_heads import nonzero_tuple
+
+    from retinue.data import MetadataCatalog as ours
+    from retinue.layers import nonzero_tuple as our_function
+
+    assert MetadataCatalog is ours
+    assert nonzero_tuple is our_function
+
+
+def test_fvcore_and_iopath_are_ours(hook):
+    from fvcore.common.checkpoint import Checkpointer, PeriodicCheckpointer
+    from fvcore.common.config import BASE_KEY, CfgNode
+    from fvcore.common.file_io import PathManager
+    from fvcore.nn import c2_xavier_fill, sigmoid_focal_loss_jit, smooth_l1_loss
+    from fvcore.transforms.transform import HFlipTransform, Transform
+    from iopath.common.file_io import PathManager as PathManagerClass
+    from iopath.common.file_io import g_pathmgr
+
+    import retinue.checkpoint
+    import retinue.config
+    import retinue.data.transforms as T
+    import retinue.layers.losses
+    from retinue.layers.weight_init import c2_xavier_fill as fill
+    from retinue.utils.file_io import PathManager as manager
+
+    assert CfgNode is retinue.config.CfgNode
+    assert BASE_KEY == "_BASE_"
+    assert Checkpointer is retinue.checkpoint.Checkpointer
+    assert PeriodicCheckpointer is retinue.checkpoint.PeriodicCheckpointer
+    assert PathManager is manager
+    assert g_pathmgr is manager
+    assert isinstance(manager, PathManagerClass)
+    assert (HFlipTransform, Transform) == (T.HFlipTransform, T.Transform)
+    assert sigmoid_focal_loss_jit is retinue.layers.losses.sigmoid_focal_loss
+    assert smooth_l1_loss is retinue.layers.losses.smooth_l1_loss
+    assert c2_xavier_fill is fill
+
+
+def test_every_listed_name_is_found(hook):
+    from retinue.compat.modules import resolve
+    from retinue.compat.served import _rows
+
+    for module, rows in _rows().items():
+        for name, target in rows.items():
+            found = target == "logger" or resolve(target)
+            assert found is not None, (module, name)
+
+
+def test_star_import_of_a_collection(hook):
+    namespace = {}
+    exec("from fvcore.transforms.transform import *", namespace)
+
+    assert "HFlipTransform" in namespace
+
+
+def _write_package(folder, name, **files):
+    package = folder / name
+    package.mkdir(parents=True)
+    for file, text in {"__init__": "", **files}.items():
+        (package / f"{file}.py").write_text(text)
+
+
+def test_what_we_lack_falls_through_to_a_real_fvcore(tmp_path, monkeypatch):
+    _write_package(tmp_path, "fvcore", extra="value = 7")
+    timer = "class Timer: pass\ndef only_there(): return 8"
+    _write_package(tmp_path / "fvcore", "common", timer=timer, config="CfgNode = None")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    compat.install()
+    try:
+        from fvcore.common.config import CfgNode
+        from fvcore.common.timer import Timer, only_there
+        from fvcore.extra import value
+
+        from retinue.config import CfgNode as ours
+        from retinue.utils.timer import Timer as OurTimer
+
+        assert (value, only_there()) == (7, 8)
+        assert CfgNode is ours
+        assert Timer is OurTimer
+    finally:
+        compat.uninstall()
+        for name in [n for n in sys.modules if n.startswith(("fvcore", "_retinue_real"))]:
+            del sys.modules[name]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pycocotools") is not None, reason="is installed")
+def test_pycocotools_is_served_where_it_is_absent(hook):
+    import numpy as np
+    from pycocotools import mask as mask_util
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rle = mask_util.encode(np.asfortranarray(np.ones((3, 4), dtype=np.uint8)))
+
+    assert mask_util.area(rle) == 12
+    assert isinstance(COCO, type)
+    assert issubclass(type("Mine", (COCOeval,), {}), COCOeval)
+
+
+def test_projects_are_served_under_their_own_names(hook):
+    import point_sup
+    import tensormask.config
+    import tridentnet
+
+    assert point_sup.__name__ == "retinue.projects.point_sup"
+    assert tensormask.config is sys.modules["retinue.projects.tensormask.config"]
+    assert tridentnet is sys.modules["retinue.projects.tridentnet"]
+    assert importlib.util.find_spec("detectron2.projects.point_rend") is not None
+
+
+def test_an_installed_project_is_not_replaced(tmp_path, monkeypatch, hook):
+    _write_package(tmp_path, "tensormask", config="mine = True")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import tensormask.config
+
+    assert tensormask.config.mine
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("tensormask.arch")
+    for name in ("tensormask", "tensormask.config"):
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("module", ["api", "caffe2_modeling", "c10"])
+def test_modules_left_out_say_why(hook, module):
+    with pytest.raises(ImportError, match=rf"detectron2\.export\.{module} is not carried over"):
+        importlib.import_module(f"detectron2.export.{module}")
+
+
+def test_names_left_out_say_why_and_what_to_use(hook):
+    with pytest.raises(ImportError, match=r"Caffe2Tracer is not carried over.*torch\.export"):
+        from detectron2.export import Caffe2Tracer  # noqa: F401
+
+
+def test_an_unbuilt_extension_is_named(tmp_path, monkeypatch, hook):
+    _write_package(tmp_path, "someproject")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(ImportError, match=r"someproject\._C is a compiled extension"):
+        from someproject import _C  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match="build it as that project says"):
+        importlib.import_module("someproject._C")
+    del sys.modules["someproject"]
+
+
+def test_a_real_detectron2_beside_ours_is_told(tmp_path, monkeypatch):
+    _write_package(tmp_path, "detectron2")
+    _write_package(tmp_path / "detectron2", "config", defaults="")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert real_detectron2() == str(tmp_path / "detectron2")
+    with pytest.warns(UserWarning, match="another detectron2 is installed in .*retinue serves"):
+        compat.install()
+    import detectron2
+
+    assert detectron2.__retinue__ == retinue.__version__
+    compat.uninstall()
+
+
+def test_a_real_detectron2_already_imported_is_an_error(monkeypatch):
+    real = types.ModuleType("detectron2")
+    real.__file__ = "/somewhere/detectron2/__init__.py"
+    monkeypatch.setitem(sys.modules, "detectron2", real)
+
+    with pytest.raises(ImportError, match="another detectron2 has been imported already, from /so"):
+        compat.install()
+    assert not compat.is_installed()
+
+
+def test_a_clone_in_the_working_directory_is_no_package(tmp_path, monkeypatch):
+    (tmp_path / "detectron2" / "detectron2").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compat.install()
+    compat.uninstall()
+
+
+def test_uninstall_leaves_nothing(hook):
+    import detectron2.config  # noqa: F401
+    import fvcore.nn  # noqa: F401
+    import tensormask  # noqa: F401
+
+    hook.uninstall()
+
+    left = [n for n in sys.modules if n.partition(".")[0] in ("detectron2", "fvcore", "tensormask")]
+    assert left == []
+
+
+def test_the_users_setup_module_runs(tmp_path):
+    """``DETECTRON2_ENV_MODULE`` names a module that detectron2 calls when it is imported."""
+    (tmp_path / "site_setup.py").write_text("def setup_environment(): print('set up')")
+    code = "import retinue.compat; retinue.compat.install(); import detectron2; print('imported')"
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"DETECTRON2_ENV_MODULE": str(tmp_path / "site_setup.py"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert out.stdout.split("\n")[:2] == ["set up", "imported"]

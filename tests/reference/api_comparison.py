@@ -1,0 +1,156 @@
+"""The names of detectron2 against those served here: which are there, and with which signature.
+
+The lists in ``tests/golden/detectron2_*.json.gz`` were recorded from detectron2 0.6 (and fvcore
+0.1.5, iopath 0.1.10) by importing it: module -> name -> kind and signature; see ``rows``.
+"""
+
+import gzip
+import importlib
+import inspect
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+LISTS = ("api", "api_projects", "api_densepose", "fvcore_api")
+
+_KINDS = {
+    "po": inspect.Parameter.POSITIONAL_ONLY,
+    "pk": inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    "va": inspect.Parameter.VAR_POSITIONAL,
+    "ko": inspect.Parameter.KEYWORD_ONLY,
+    "vk": inspect.Parameter.VAR_KEYWORD,
+}
+
+
+class Row(NamedTuple):
+    """One name: where, what it is, and what differs ("" if nothing does)."""
+
+    module: str
+    name: str
+    kind: str
+    state: str
+
+
+def rows(*lists: str) -> Iterator[Row]:
+    """Compare every name of the lists; the import hook must be installed."""
+    for name in lists or LISTS:
+        with gzip.open(GOLDEN / f"detectron2_{name}.json.gz", "rt") as file:
+            modules = json.load(file)["modules"]
+        for module, content in modules.items():
+            yield from _module_rows(module, content)
+
+
+def _module_rows(module: str, content: dict[str, Any]) -> Iterator[Row]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module(module)
+    except ImportError as error:
+        yield Row(module, "", "module", f"absent: {error}")
+        return
+    yield Row(module, "", "module", "")
+    for name, entry in content["names"].items():
+        try:
+            value = getattr(found, name)
+        except (AttributeError, ImportError) as error:
+            yield Row(module, name, entry["kind"], f"absent: {error}")
+            continue
+        yield Row(module, name, entry["kind"], _difference(entry, value))
+        if entry["kind"] == "class":
+            yield from _member_rows(module, name, entry, value)
+    for name in content.get("all") or ():
+        if name not in content["names"] and not hasattr(found, name) and name.isidentifier():
+            yield Row(module, name, "in __all__", "absent")
+
+
+def _member_rows(module: str, name: str, entry: dict[str, Any], cls: Any) -> Iterator[Row]:
+    for member, what in {**entry.get("members", {}), **entry.get("protected", {})}.items():
+        full = f"{name}.{member}"
+        if not hasattr(cls, member) and not _is_field(cls, member):
+            yield Row(module, full, what["kind"], "absent")
+            continue
+        if "sig" in what:
+            raw = inspect.getattr_static(cls, member, None)
+            inner = getattr(raw, "__func__", raw)
+            yield Row(module, full, what["kind"], _signature_difference(what["sig"], inner))
+        else:
+            yield Row(module, full, what["kind"], "")
+
+
+def _is_field(cls: Any, member: str) -> bool:
+    return member in getattr(cls, "__annotations__", {}) or member in getattr(cls, "_fields", ())
+
+
+def _difference(entry: dict[str, Any], value: Any) -> str:
+    kind = entry["kind"]
+    if kind == "class":
+        if not inspect.isclass(value):
+            return "not a class"
+        takes_config = entry.get("init") and entry["init"][0][0] == "cfg"
+        if takes_config and hasattr(value, "from_config"):
+            return ""  # built from a config as there; its own arguments are explicit
+        if entry.get("own_init"):
+            init = value.__init__
+            return _signature_difference(entry["init"], init, skip_self=True)
+        return ""
+    if kind == "function" and "sig" in entry:
+        return _signature_difference(entry["sig"], value)
+    if kind == "constant" and "value" in entry and not isinstance(entry["value"], dict | list):
+        return "" if value == entry["value"] else f"value {value!r}, not {entry['value']!r}"
+    return ""
+
+
+def _signature_difference(wanted: list[Any], function: Any, *, skip_self: bool = False) -> str:
+    try:
+        found = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return ""
+    if skip_self:
+        found = found[1:]
+    problems = []
+    wanted_names = [w[0] for w in wanted]
+    mine = {p.name: p for p in found}
+    takes_any = {p.kind for p in found}
+    for index, (name, kind, *default) in enumerate(wanted):
+        if kind in ("va", "vk"):
+            if _KINDS[kind] not in takes_any and len(mine) <= sum(w[1][0] != "v" for w in wanted):
+                problems.append(f"no *{name}" if kind == "va" else f"no **{name}")
+            continue
+        if name not in mine:
+            is_self = index == 0 and name in ("self", "cls")
+            if not is_self:
+                problems.append(f"no argument {name}")
+            continue
+        parameter = mine[name]
+        is_positional = kind in ("po", "pk")
+        if is_positional and parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            problems.append(f"{name} by keyword only")
+        elif is_positional and [p.name for p in found].index(name) != index:
+            problems.append(f"{name} at another place")
+        if default and parameter.default is inspect.Parameter.empty:
+            problems.append(f"{name} without default")
+        elif default and _is_plain(default[0]) and not _equal(parameter.default, default[0]):
+            problems.append(f"{name}={parameter.default!r}, not {default[0]!r}")
+    required = [
+        p.name
+        for p in found
+        if p.default is inspect.Parameter.empty
+        and p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        and p.name not in wanted_names
+    ]
+    may_be_any = any(w[1] in ("va", "vk") for w in wanted)
+    if required and not may_be_any and required != ["self"]:
+        problems.append(f"needs {', '.join(required)}, too")
+    return "; ".join(problems)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    renamed = wanted.replace("detectron2", "retinue") if isinstance(wanted, str) else wanted
+    return bool(found == wanted or found == renamed)
