@@ -168,7 +168,7 @@ def _lvis(version: int) -> Overlay:
     return {
         "DATASETS.TRAIN": (splits[0],),
         "DATASETS.TEST": (splits[1],),
-        "DATASETS.WHITELISTED_CATEGORIES": {split: animals for split in splits},
+        "DATASETS.WHITELISTED_CATEGORIES": dict.fromkeys(splits, animals),
     }
 
 
@@ -177,7 +177,7 @@ def _one_class(version: int) -> Overlay:
     splits = [f"densepose_lvis_v1_ds{version}_{split}_v1" for split in ("train", "val")]
     to_sheep = {str(number): SHEEP_ID for number in OTHER_IDS}
     return _mesh_of_class("sheep_5004") | {
-        "DATASETS.CATEGORY_MAPS": {split: to_sheep for split in splits}
+        "DATASETS.CATEGORY_MAPS": dict.fromkeys(splits, to_sheep)
     }
 
 

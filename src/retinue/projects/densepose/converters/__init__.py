@@ -17,7 +17,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "chart_output_to_chart_result": "",
         "densepose_chart_predictor_output_hflip": f"{_HERE}.chart_output_hflip",
         "densepose_chart_predictor_output_to_result": f"{_HERE}.chart_output_to_chart_result",
-        "densepose_chart_predictor_output_to_result_with_confidences": f"{_HERE}.chart_output_to_chart_result",
+        "densepose_chart_predictor_output_to_result_with_confidences": (
+            f"{_HERE}.chart_output_to_chart_result"
+        ),
         "hflip": "",
         "predictor_output_with_coarse_segm_to_mask": f"{_HERE}.segm_to_mask",
         "predictor_output_with_fine_and_coarse_segm_to_mask": f"{_HERE}.segm_to_mask",

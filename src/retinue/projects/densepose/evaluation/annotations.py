@@ -18,7 +18,7 @@ class Annotations:
         self.dataset = dataset
         self.createIndex()
 
-    def createIndex(self) -> None:  # noqa: N802
+    def createIndex(self) -> None:
         """Read ``dataset`` anew, after it was changed."""
         self.imgs = {image["id"]: image for image in self.dataset["images"]}
         self.cats = {cat["id"]: cat for cat in self.dataset.get("categories", ())}
@@ -26,15 +26,15 @@ class Annotations:
         for row in self.dataset.get("annotations", ()):
             self.of[row["image_id"], row["category_id"]].append(row)
 
-    def getImgIds(self) -> list[Any]:  # noqa: N802
+    def getImgIds(self) -> list[Any]:
         """Return the ids of all images."""
         return list(self.imgs)
 
-    def getCatIds(self) -> list[Any]:  # noqa: N802
+    def getCatIds(self) -> list[Any]:
         """Return the ids of all categories."""
         return list(self.cats)
 
-    def loadRes(self, results: Iterable[dict[str, Any]]) -> "Annotations":  # noqa: N802
+    def loadRes(self, results: Iterable[dict[str, Any]]) -> "Annotations":
         """Make results, with ``bbox``, comparable: they get numbers and the area of their box."""
         rows = [
             row | {"id": number, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}

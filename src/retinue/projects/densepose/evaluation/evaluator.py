@@ -223,7 +223,7 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
 
 def _metric_names(min_threshold: float) -> list[str]:
     lower = [f"AP{t}" for t in (20, 30, 40) if min_threshold <= t / 100 + 0.001]
-    return ["AP", *lower, *"AP50 AP75 APm APl AR AR50 AR75 ARm ARl".split()]
+    return ["AP", *lower, *["AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]]
 
 
 def _of_each_class(classes: Sequence[str], precision: np.ndarray) -> dict[str, float]:
@@ -268,7 +268,10 @@ def prediction_to_dict(
         found = densepose_chart_predictions_to_dict(instances)
     boxes = BoxMode.convert(instances.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
     rows = zip(
-        instances.pred_classes.tolist(), boxes.tolist(), instances.scores.tolist(), found,
+        instances.pred_classes.tolist(),
+        boxes.tolist(),
+        instances.scores.tolist(),
+        found,
         strict=True,
     )
     return [

@@ -137,9 +137,7 @@ def encode(mask: np.ndarray) -> Any:
     return runs.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
-def sorted_outcomes(
-    rows: Iterable[Mapping[str, Any]], limit: int
-) -> tuple[np.ndarray, np.ndarray]:
+def sorted_outcomes(rows: Iterable[Mapping[str, Any]], limit: int) -> tuple[np.ndarray, np.ndarray]:
     """Say which detections, best score first, are right and which wrong: ``(T, D)`` bool each."""
     rows = list(rows)
     scores = np.concatenate([row["dtScores"][:limit] for row in rows])
@@ -152,7 +150,7 @@ def sorted_outcomes(
 def precision_recall(
     right: np.ndarray, wrong: np.ndarray, num_bodies: int, recalls: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best precision at each recall or above ``(T, R)``, and the final recall ``(T,)``."""
+    """Return the best precision at each recall or above ``(T, R)``; the last recall ``(T,)``."""
     hits, misses = right.cumsum(axis=1).astype(float), wrong.cumsum(axis=1)
     recall = hits / num_bodies
     precision = hits / (hits + misses + np.spacing(1))

@@ -20,7 +20,7 @@ class Params:
         UnknownNameError: If it is none of these.
     """
 
-    def __init__(self, iouType: str = "segm") -> None:  # noqa: N803
+    def __init__(self, iouType: str = "segm") -> None:
         setters = {
             "segm": self.setDetParams,
             "bbox": self.setDetParams,
@@ -45,14 +45,14 @@ class Params:
         self.areaRngLbl = list(areas)
         self.useCats = 1
 
-    def setDetParams(self) -> None:  # noqa: N802
+    def setDetParams(self) -> None:
         """Set what boxes and masks are judged by."""
         self._set([1, 10, 100], ("all", "small", "medium", "large"))
 
-    def setKpParams(self) -> None:  # noqa: N802
+    def setKpParams(self) -> None:
         """Set what keypoints are judged by."""
         self._set([20], ("all", "medium", "large"))
 
-    def setUvParams(self) -> None:  # noqa: N802
+    def setUvParams(self) -> None:
         """Set what dense correspondences are judged by."""
         self._set([20], ("all", "medium", "large"))

@@ -17,8 +17,8 @@ __all__ = ["BodySurface", "part_scale"]
 
 DATA = "https://dl.fbaipublicfiles.com/densepose/data"
 NUM_CHARTS = 24
-# Coarse part of each chart, 0 being background; and the distance, in metres, that counts as one
-# standard deviation on a part: torso, hands, feet, upper and lower legs, upper and lower arms, head.
+# Coarse part of each chart, 0 being background; and the distance, in metres, of one standard
+# deviation on a part: torso, hands, feet, upper and lower legs, upper and lower arms, head.
 COARSE_PARTS = np.array([0, 1, 1, 2, 2, 3, 3, *[4] * 4, *[5] * 4, *[6] * 4, *[7] * 4, 8, 8])
 MEAN_DISTANCES = np.array([0, 0.351, 0.107, 0.126, 0.237, 0.173, 0.142, 0.128, 0.150])
 

@@ -122,7 +122,7 @@ def _with_norm(conv: nn.Module, channels: int) -> nn.Sequential:
 
 
 def build_hrfpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> HRFPN:
-    """Build HRNet with its pyramid; it has as many levels as ``cfg.MODEL.ROI_HEADS.IN_FEATURES``."""
+    """Build HRNet with its pyramid, of as many levels as ``MODEL.ROI_HEADS.IN_FEATURES`` names."""
     last = cfg.MODEL.HRNET.STAGE4
     return HRFPN(
         build_pose_hrnet_backbone(cfg, input_shape),

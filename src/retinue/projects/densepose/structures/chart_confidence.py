@@ -1,7 +1,7 @@
 """Predictions of charts, with confidences."""
 
 from dataclasses import make_dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -17,8 +17,8 @@ CONFIDENCES = (
 )
 
 
-@lru_cache(maxsize=None)
-def decorate_predictor_output_class_with_confidences(BasePredictorOutput: type) -> type:  # noqa: N803
+@cache
+def decorate_predictor_output_class_with_confidences(BasePredictorOutput: type) -> type:
     """Extend a predictor's output by confidences, each None or ``(R, ..., S, S)``.
 
     ``sigma_1``, ``sigma_2``, ``kappa_u``, ``kappa_v`` are those of chart coordinates, see

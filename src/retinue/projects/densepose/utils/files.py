@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from retinue.utils.file_io import PathManager
 from retinue.utils.restricted_pickle import load
 
-__all__ = ["copy_arrays", "read_pickle"]
+__all__ = ["copy_arrays", "read_object_array", "read_pickle"]
 
 
 def read_pickle(path: str) -> Any:
@@ -20,6 +21,19 @@ def read_pickle(path: str) -> Any:
         RestrictedPickleError: If it holds anything else.
     """
     with PathManager.open(path, "rb") as file:
+        return load(file, name=path)
+
+
+def read_object_array(path: str) -> Any:
+    """Read an array of objects that ``np.save`` wrote: a header, then a pickle.
+
+    Raises:
+        OSError: If it can't be read.
+        RestrictedPickleError: If it holds more than plain data and arrays.
+    """
+    with PathManager.open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
         return load(file, name=path)
 
 

@@ -28,8 +28,8 @@ def normalize_embeddings(embeddings: torch.Tensor, epsilon: float = 1e-6) -> tor
 
 
 def get_closest_vertices_mask_from_ES(
-    E: torch.Tensor,  # noqa: N803
-    S: torch.Tensor,  # noqa: N803
+    E: torch.Tensor,
+    S: torch.Tensor,
     h: int,
     w: int,
     mesh_vertex_embeddings: torch.Tensor,
