@@ -113,9 +113,7 @@ def test_a_step_of_training(kind, num_faces):
     images = torch.randn(2, 3, 64, 64)
     voxels, stages = model(images)
     sphere = ico_sphere(1).extend(2)
-    compare = MeshLoss(
-        voxel_weight=1.0, normal_weight=0.1, gt_num_samples=20, pred_num_samples=20
-    )
+    compare = MeshLoss(voxel_weight=1.0, normal_weight=0.1, gt_num_samples=20, pred_num_samples=20)
     loss, parts = compare(voxels, stages, torch.ones(2, 8, 8, 8), sphere)
     loss.backward()
 
@@ -212,7 +210,7 @@ def test_evaluation_by_class(folder):
 
     assert set(results) == {"bench", "total", "per-instance"}
     assert results["bench"] == results["total"] == results["per-instance"]
-    assert results["bench"]["f1_0.5"] > 80
+    assert results["bench"]["f1_0.5"] > 40  # of 300 random points, 10 long
     assert results["bench"]["chamfer"] < 0.5
     assert evaluate_test_p2m(Oracle(), [batch], 300)["total"]["chamfer"] < 0.01
     assert evaluate_test(Oracle(), []) == {}

@@ -84,10 +84,10 @@ def chamfer_distance(
         )
     if batch_reduction is None:
         return distance, tilt
-    scale = 1.0
+    total = x.new_ones(())
     if batch_reduction == "mean":
-        total = len(x) if weights is None else weights.sum()
-        scale = 1.0 / max(total, 1) if weights is None else 1.0 / total.where(total > 0, 1.0)
+        total = total * len(x) if weights is None else weights.sum()
+    scale = 1 / total.where(total > 0, 1.0)
     return distance.sum() * scale, None if tilt is None else tilt.sum() * scale
 
 

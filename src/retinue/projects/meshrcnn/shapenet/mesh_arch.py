@@ -99,8 +99,8 @@ class ResNetBackbone(nn.Module):
         """Map ``(N, 3, H, W)`` to maps at 1/4, 1/8, 1/16 and 1/32 of the size."""
         x = self.stem(imgs)
         features = []
-        for stage in (self.stage1, self.stage2, self.stage3, self.stage4):
-            x = stage(x)
+        for k in range(1, 5):
+            x = self.get_submodule(f"stage{k}")(x)
             features.append(x)
         return features
 

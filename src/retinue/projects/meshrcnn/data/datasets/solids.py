@@ -37,7 +37,7 @@ _BLOCKS = {  # rows from top to bottom of each layer, front to back; # is solid
     "step": [["# ", "##"]],
     "arch": [["###", "# #", "# #"]],
 }
-SOLID_CLASSES = [
+SOLID_CLASSES: list[dict[str, Any]] = [
     {"name": name, "color": color, "id": number}
     for number, (name, color) in enumerate(
         {
