@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import checks_checkpoint
 import checks_data
 import checks_models
 import checks_ops
@@ -32,6 +33,7 @@ def all_checks(parity: Path, data: Path) -> Iterator[Check]:
     yield from checks_ops.checks(parity)
     yield from checks_solver.checks(parity)
     yield from checks_data.checks(parity, data)
+    yield from checks_checkpoint.checks(parity)
     yield from checks_models.state_checks(parity)
     yield from checks_models.checks(parity)
 
