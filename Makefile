@@ -7,7 +7,7 @@ PARITY_DIR ?= ../shared/parity
 DATA_DIR ?= $(PARITY_DIR)/../data
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint parity docs interop long benchmark demo-weights wheel clean
+.PHONY: help demo test fuzz lint parity docs interop long benchmark demo-weights wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,10 @@ demo: $(VENV)/.installed  ## train, evaluate and report a small Mask R-CNN
 
 test: $(VENV)/.installed  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not gpu and not interop and not long' $(PYTEST_ARGS)
+
+SECONDS ?= 60
+fuzz: $(VENV)/.installed  ## feed the checkpoint reader with damaged files, for SECONDS=60
+	OMP_NUM_THREADS=1 $(BIN)/python tests/checkpoint/fuzz.py $(SECONDS)
 
 lint: $(VENV)/.installed  ## style, types, architecture
 	$(BIN)/ruff format --check .
