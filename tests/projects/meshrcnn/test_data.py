@@ -179,7 +179,7 @@ def test_a_mesh_compared_with_itself():
     assert got["Chamfer-L2"].shape == (2,)
     assert got["Chamfer-L2"].max() < 0.3  # of spheres 10 wide, between random points
     assert got["NormalConsistency"].min() > 0.95
-    assert got["F1@0.500000"].min() > 99
+    assert got["F1@0.500000"].min() > 85  # nearest of 1000 points: 0.28 away at the median
     mean = compare_meshes(two, two, 100, thresholds=[9.0])
     assert mean["F1@9.000000"] == pytest.approx(100)
     assert set(mean) >= {"Precision@9.000000", "Recall@9.000000", "AbsNormalConsistency"}

@@ -211,7 +211,7 @@ def test_evaluation_by_class(folder):
     assert set(results) == {"bench", "total", "per-instance"}
     assert results["bench"] == results["total"] == results["per-instance"]
     assert results["bench"]["f1_0.5"] > 40  # of 300 random points, 10 long
-    assert results["bench"]["chamfer"] < 0.5
+    assert results["bench"]["chamfer"] < 1
     assert evaluate_test_p2m(Oracle(), [batch], 300)["total"]["chamfer"] < 0.01
     assert evaluate_test(Oracle(), []) == {}
     with pytest.raises(ValueError, match="make the dataset with return_mesh=True"):
