@@ -164,7 +164,8 @@ def registry_page() -> Iterator[str]:
         yield f"\n## {registry._name}\n"
         key = f", config key `{registry._key}`" if registry._key else ""
         yield f"`{module_name}.{name}`{key}\n"
-        rows = sorted(registry._catalog.items())
+        families = {f"{name}:...": home for name, home in registry._families.items()}
+        rows = sorted((registry._catalog | families).items())
         yield from _table(("name", "home"), ((f"`{k}`", f"`{home}`") for k, home in rows))
 
 

@@ -195,7 +195,6 @@ VARIANTS = {  # where a row is used that the first config with its name doesn't 
         {_PREDICTOR: "DensePoseEmbeddingWithConfidencePredictor"},
     ),
 }
-OF_OTHERS = {"timm", "torchvision"}  # need those packages; tested beside them
 OWN_CONFIGS = {"TRACKER_HEADS", "DENSEPOSE_LOSS", "MESH_ARCH"}  # tested where they are
 
 
@@ -225,8 +224,6 @@ def test_a_row_of_a_registry(registry, name):
     found = registry.get(name)
 
     assert callable(found)
-    if name in OF_OTHERS:
-        return
     assert found.__name__ == name
     assert registry._catalog[name] == f"{found.__module__}:{name}"
     if registry._name in OWN_CONFIGS:
@@ -242,6 +239,15 @@ def test_a_row_of_a_registry(registry, name):
             check_backbone(found(cfg, ShapeSpec(channels=3)))
         else:
             assert any(isinstance(part, found) for part in build_model(cfg).modules())
+
+
+def test_families_of_rows():
+    """Names of other packages' models share a row, which is tested beside those packages."""
+    families = {name: home for r in REGISTRIES.values() for name, home in r._families.items()}
+    assert {"timm", "torchvision"} <= families.keys()
+    for home in families.values():
+        module, _, name = home.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_registries_that_there_are():

@@ -47,7 +47,7 @@ def test_help_imports_no_torch():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "eval", "predict", "doctor", "config"])
+@pytest.mark.parametrize("command", ["demo", "train", "eval", "predict", "doctor", "config", "zoo"])
 def test_every_command_has_help(command):
     result = run(command, "--help")
 

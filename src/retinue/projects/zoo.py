@@ -166,7 +166,7 @@ def _nested(key: str, below: Mapping[str, Any]) -> CfgNode:
 
     for name in reversed(key.split(".")):
         below = {name: below}
-    return CfgNode(copy.deepcopy(below))
+    return CfgNode(copy.deepcopy(dict(below)))
 
 
 def _names(presets: ModuleType) -> list[str]:
