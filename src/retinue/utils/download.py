@@ -39,6 +39,7 @@ __all__ = [
     "file_lock",
     "get_cache_dir",
     "is_offline",
+    "mirrors_of",
 ]
 
 CHUNK = 1 << 20
@@ -69,9 +70,26 @@ def is_offline() -> bool:
     return env.is_true(("RETINUE_OFFLINE", "HF_HUB_OFFLINE"))
 
 
+def mirrors_of(address: str) -> list[str]:
+    """Return the mirrors of an address that the environment names, in order.
+
+    ``RETINUE_MIRRORS`` is a list of ``PREFIX=PLACE``, separated by blanks: what begins with the
+    prefix is looked for below the place first, an address or a folder. A place alone stands for
+    ``detectron2://``.
+    """
+    found = []
+    for entry in env.read("RETINUE_MIRRORS").split():
+        prefix, equals, place = entry.partition("=")
+        if not equals or "://" not in prefix or "?" in prefix:
+            prefix, place = "detectron2://", entry
+        if address.startswith(prefix):
+            found.append(f"{place.rstrip('/')}/{address[len(prefix) :].lstrip('/')}")
+    return found
+
+
 def cached_download(url: str, *, force: bool = False, cache_dir: str | None = None) -> str:
     """Return the path of ``url`` on this machine, downloading it if it is not in the cache."""
-    return download(url, force=force, cache_dir=cache_dir)
+    return download(url, force=force, cache_dir=cache_dir, mirrors=mirrors_of(url))
 
 
 def download(

@@ -20,8 +20,10 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from retinue.utils.cache import cache_path, file_lock, get_cache_dir
-from retinue.utils.download import cached_download
+from retinue.utils.cache import file_lock, get_cache_dir
+from retinue.utils.download import cached_download, download, mirrors_of
+from retinue.utils.fsspec_handler import FsspecHandler
+from retinue.utils.path_handler import PathHandler, utf8
 
 __all__ = [
     "Detectron2Handler",
@@ -77,76 +79,10 @@ def atomic_write(
             os.remove(temporary)
 
 
-class PathHandler:
-    """What ``PathManager`` does with the paths that start with certain prefixes.
-
-    A subclass overrides ``_get_supported_prefixes`` and those operations that its storage has.
-    """
-
-    _strict_kwargs_check = True
-
-    def __init__(self, async_executor: Any = None) -> None:
-        self._async_executor = async_executor
-
-    def _check_kwargs(self, kwargs: dict[str, Any]) -> None:
-        """Refuse options that no handler understands."""
-        if self._strict_kwargs_check and kwargs:
-            names = ", ".join(sorted(kwargs))
-            raise ValueError(f"{type(self).__name__}: unknown options {names}; leave them out")
-
-    def _unsupported(self, operation: str) -> NotImplementedError:
-        return NotImplementedError(f"{type(self).__name__} does not support {operation}")
-
-    def _get_supported_prefixes(self) -> list[str]:
-        raise self._unsupported("being registered: it names no prefixes")
-
-    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        raise self._unsupported("get_local_path")
-
-    def _copy_from_local(
-        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
-    ) -> bool:
-        raise self._unsupported("copy_from_local")
-
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
-        raise self._unsupported("open")
-
-    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
-        raise self._unsupported("copy")
-
-    def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
-        raise self._unsupported("mv")
-
-    def _exists(self, path: str, **kwargs: Any) -> bool:
-        raise self._unsupported("exists")
-
-    def _isfile(self, path: str, **kwargs: Any) -> bool:
-        raise self._unsupported("isfile")
-
-    def _isdir(self, path: str, **kwargs: Any) -> bool:
-        raise self._unsupported("isdir")
-
-    def _ls(self, path: str, **kwargs: Any) -> list[str]:
-        raise self._unsupported("ls")
-
-    def _mkdirs(self, path: str, **kwargs: Any) -> None:
-        raise self._unsupported("mkdirs")
-
-    def _rm(self, path: str, **kwargs: Any) -> None:
-        raise self._unsupported("rm")
-
-    def _symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
-        raise self._unsupported("symlink")
-
-
 def _may_write(path: str, overwrite: bool) -> bool:
     if os.path.exists(path) and not overwrite:
         raise FileExistsError(f"{path} is already there; pass overwrite=True to replace it")
     return True
-
-
-def _utf8(mode: str, options: dict[str, Any]) -> dict[str, Any]:
-    return options if "b" in mode else {"encoding": "utf-8"} | options
 
 
 class NativePathHandler(PathHandler):
@@ -168,7 +104,7 @@ class NativePathHandler(PathHandler):
         return self._copy(local_path, dst_path, overwrite, **kwargs)
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
-        return open(self._plain(path), mode, buffering, **_utf8(mode, kwargs))
+        return open(self._plain(path), mode, buffering, **utf8(mode, kwargs))
 
     def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
         self._check_kwargs(kwargs)
@@ -222,7 +158,7 @@ class _DownloadedHandler(PathHandler):
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
         if set(mode) & set("wax+"):
             raise OSError(f"{path}: can only be read; got mode {mode!r}")
-        return open(self._get_local_path(path), mode, buffering, **_utf8(mode, kwargs))
+        return open(self._get_local_path(path), mode, buffering, **utf8(mode, kwargs))
 
     def _exists(self, path: str, **kwargs: Any) -> bool:
         try:
@@ -250,17 +186,34 @@ class HTTPURLHandler(_DownloadedHandler):
 
 
 class Detectron2Handler(_DownloadedHandler):
-    """``detectron2://``: the files that detectron2 publishes, such as the model zoo's weights."""
+    """``detectron2://``: the files that detectron2 publishes, such as the model zoo's weights.
+
+    Args:
+        mirrors: addresses or folders with the same files, tried first, before those that the
+            environment names (``RETINUE_MIRRORS``).
+
+    Example:
+        ``PathManager.register_handler(Detectron2Handler(mirrors=["/mnt/weights/detectron2"]))``
+    """
 
     PREFIX = "detectron2://"
     S3_DETECTRON2_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
+
+    def __init__(self, mirrors: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._mirrors = list(mirrors)
 
     def _get_supported_prefixes(self) -> list[str]:
         return [self.PREFIX]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        address = self.S3_DETECTRON2_PREFIX + path[len(self.PREFIX) :]
-        return PathManager.get_local_path(address, force=force, **kwargs)
+        name = path[len(self.PREFIX) :]
+        address = self.S3_DETECTRON2_PREFIX + name
+        own = [f"{mirror.rstrip('/')}/{name}" for mirror in self._mirrors]
+        mirrors = [*own, *mirrors_of(path), *mirrors_of(address)]
+        if not mirrors:  # by way of a handler that the user may have set for https://
+            return PathManager.get_local_path(address, force=force, **kwargs)
+        return download(address, force=force, mirrors=mirrors, **kwargs)
 
 
 class ShortAddressHandler(_DownloadedHandler):
@@ -284,92 +237,19 @@ class ShortAddressHandler(_DownloadedHandler):
         return PathManager.get_local_path(address, force=force, **kwargs)
 
 
-class _CatalogHandler(_DownloadedHandler):
-    """``catalog://``: older names of weights; the table of them is looked up when asked for."""
+class _LaterHandler(_DownloadedHandler):
+    """Names of weights, whose table is looked up when asked for."""
+
+    def __init__(self, prefix: str, module: str, handler: str) -> None:
+        super().__init__()
+        self._prefix, self._module, self._handler = prefix, module, handler
 
     def _get_supported_prefixes(self) -> list[str]:
-        return ["catalog://"]
+        return [self._prefix]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        catalog = importlib.import_module("retinue.checkpoint.catalog")
-        return str(catalog.ModelCatalogHandler()._get_local_path(path, force, **kwargs))
-
-
-class FsspecHandler(PathHandler):
-    """Any scheme that fsspec has a file system for."""
-
-    def _at(self, path: str) -> tuple[Any, str]:
-        import fsspec
-
-        try:
-            fs, inner = fsspec.core.url_to_fs(path)
-        except ValueError as error:
-            known = ", ".join(sorted(fsspec.available_protocols()))
-            raise ValueError(
-                f"{path}: no handler for this prefix; fsspec has {known}; register a PathHandler"
-            ) from error
-        return fs, inner
-
-    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        self._check_kwargs(kwargs)
-        target = cache_path(path)
-        if force or not os.path.isfile(target):
-            fs, inner = self._at(path)
-            with file_lock(target), fs.open(inner, "rb") as reader, atomic_write(target) as writer:
-                shutil.copyfileobj(reader, writer, 1 << 20)
-        return target
-
-    def _copy_from_local(
-        self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
-    ) -> bool:
-        self._check_kwargs(kwargs)
-        fs, inner = self._at(dst_path)
-        if not overwrite and fs.exists(inner):
-            raise FileExistsError(f"{dst_path} is already there; pass overwrite=True to replace it")
-        fs.put_file(local_path, inner)
-        return True
-
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
-        fs, inner = self._at(path)
-        return fs.open(inner, mode, **_utf8(mode, kwargs))
-
-    def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
-        self._check_kwargs(kwargs)
-        fs, target = self._at(dst_path)
-        if not overwrite and fs.exists(target):
-            raise FileExistsError(f"{dst_path} is already there; pass overwrite=True to replace it")
-        fs.copy(self._at(src_path)[1], target)
-        return True
-
-    def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
-        self._check_kwargs(kwargs)
-        fs, source = self._at(src_path)
-        fs.mv(source, self._at(dst_path)[1])
-        return True
-
-    def _exists(self, path: str, **kwargs: Any) -> bool:
-        fs, inner = self._at(path)
-        return bool(fs.exists(inner))
-
-    def _isfile(self, path: str, **kwargs: Any) -> bool:
-        fs, inner = self._at(path)
-        return bool(fs.isfile(inner))
-
-    def _isdir(self, path: str, **kwargs: Any) -> bool:
-        fs, inner = self._at(path)
-        return bool(fs.isdir(inner))
-
-    def _ls(self, path: str, **kwargs: Any) -> list[str]:
-        fs, inner = self._at(path)
-        return [os.path.basename(name.rstrip("/")) for name in fs.ls(inner, detail=False)]
-
-    def _mkdirs(self, path: str, **kwargs: Any) -> None:
-        fs, inner = self._at(path)
-        fs.makedirs(inner, exist_ok=True)
-
-    def _rm(self, path: str, **kwargs: Any) -> None:
-        fs, inner = self._at(path)
-        fs.rm_file(inner)
+        handler = getattr(importlib.import_module(self._module), self._handler)()
+        return str(handler._get_local_path(path, force, **kwargs))
 
 
 class PathManagerBase:
@@ -484,7 +364,9 @@ PathManager = PathManagerBase(
     [
         HTTPURLHandler(),
         Detectron2Handler(),
-        _CatalogHandler(),
+        _LaterHandler("catalog://", "retinue.checkpoint.catalog", "ModelCatalogHandler"),
+        _LaterHandler("torchvision://", "retinue.checkpoint.published", "TorchvisionHandler"),
+        _LaterHandler("timm://", "retinue.checkpoint.published", "TimmHandler"),
         ShortAddressHandler("meshrcnn://", f"{_MESHRCNN}pix3d/"),
         ShortAddressHandler("shapenet://", f"{_MESHRCNN}shapenet/"),
     ]
