@@ -7,7 +7,7 @@ PARITY_DIR ?= ../shared/parity
 DATA_DIR ?= $(PARITY_DIR)/../data
 PYTEST_ARGS ?=
 
-.PHONY: help demo test fuzz lint parity docs interop long benchmark demo-weights wheel clean
+.PHONY: help demo test fuzz lint parity docs interop d2-tests long benchmark demo-weights wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,19 @@ wheel: $(VENV)/.installed  ## build the wheel and import it in an empty environm
 interop: .venv-interop/.installed  ## tests and benchmarks against torchvision and other peers
 	.venv-interop/bin/python -m pytest -m interop $(PYTEST_ARGS)
 	.venv-interop/bin/python benchmarks/run.py
+
+# What detectron2's tests leave out here: Caffe2, and the list of TorchScript-only cases. D2 is a
+# clone of detectron2; it is only read.
+D2 ?= ../detectron2
+d2-tests: .venv-interop/.installed  ## run detectron2's own tests on retinue: make d2-tests D2=path
+	.venv-interop/bin/pip --disable-pip-version-check install --quiet '.[compat]' tensorboard opencv-python-headless
+	mkdir -p output/d2-tests
+	cd output/d2-tests && PYTHONDONTWRITEBYTECODE=1 ../../.venv-interop/bin/python -m retinue.compat \
+		-m pytest -q -c /dev/null -p no:cacheprovider --rootdir $(abspath $(D2))/tests $(abspath $(D2))/tests \
+		--ignore $(abspath $(D2))/tests/test_export_caffe2.py \
+		--ignore $(abspath $(D2))/tests/test_export_onnx.py \
+		--ignore $(abspath $(D2))/tests/export \
+		$$(sed -n 's/^\([a-z].*\)$$/--deselect \1/p' ../../tests/compat/torchscript_only.txt) $(PYTEST_ARGS)
 
 long: $(VENV)/.installed  ## what is too slow for CI: kill loops, soaks
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)

@@ -153,4 +153,4 @@ def _is_plain(value: Any) -> bool:
 
 def _equal(found: Any, wanted: Any) -> bool:
     renamed = wanted.replace("detectron2", "retinue") if isinstance(wanted, str) else wanted
-    return bool(found == wanted or found == renamed)
+    return found in (wanted, renamed)

@@ -94,6 +94,9 @@ class _First(MetaPathFinder):
             return _spec_of_alias(fullname, home) if home else None
         if COLLECTIONS.get(top):
             return _spec_of_collection(fullname, path)
+        if top in FALLBACKS and fullname != top and _is_ours(top):
+            home = home_of(fullname)  # before the file is found and loaded a second time
+            return _spec_of_alias(fullname, home) if home else None
         return None
 
     def find_distributions(
@@ -113,11 +116,8 @@ class _Last(MetaPathFinder):
         top, _, rest = fullname.partition(".")
         if top in COLLECTIONS and (not rest or _is_ours(top)):
             return _spec_of_collection(fullname, path)
-        if top in FALLBACKS and (not rest or _is_ours(top)):
-            home = home_of(fullname)
-            spec = _spec_of_alias(fullname, home) if home else None
-            if spec is not None:
-                return spec
+        if fullname in FALLBACKS:
+            return _spec_of_alias(fullname, FALLBACKS[fullname])
         if rest and fullname.endswith("._C"):
             error = CompiledExtensionError(unbuilt_extension(fullname))
             return ModuleSpec(fullname, RefusingLoader(error))

@@ -1,0 +1,107 @@
+"""The names of other packages that a Python file uses, found in its syntax tree.
+
+A use is a module and a path below it: ``from a.b import c`` uses ``("a.b", ("c",))``; where ``c``
+is then asked for ``c.d``, that is another use, ``("a.b", ("c", "d"))``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Use", "used_names"]
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+@dataclass(frozen=True)
+class Use:
+    """One place that names something of another package.
+
+    Attributes:
+        line: counted from 1.
+        module: the module imported from.
+        path: what is used of it, attribute by attribute; empty for the module itself.
+        kind: ``"import"``, ``"attribute"`` or ``"text"``, a string that holds the dotted name.
+    """
+
+    line: int
+    module: str
+    path: tuple[str, ...]
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """The dotted name."""
+        return ".".join((self.module, *self.path))
+
+
+class _Reader(ast.NodeVisitor):
+    """Collects uses; a local name stands for what it was last imported as, in the whole file."""
+
+    def __init__(self) -> None:
+        self.uses: list[Use] = []
+        self.aliases: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self.uses.append(Use(node.lineno, alias.name, (), "import"))
+            if alias.asname:
+                self.aliases[alias.asname] = (alias.name, ())
+            else:
+                top = alias.name.partition(".")[0]
+                self.aliases[top] = (top, ())
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.level or node.module is None:
+            return
+        for alias in node.names:
+            self.uses.append(Use(node.lineno, node.module, (alias.name,), "import"))
+            self.aliases[alias.asname or alias.name] = (node.module, (alias.name,))
+
+
+def _chain(node: ast.Attribute) -> tuple[str, ...] | None:
+    """Return ``("a", "b", "c")`` for ``a.b.c``; None where it doesn't start with a name."""
+    parts: list[str] = []
+    inner: ast.expr = node
+    while isinstance(inner, ast.Attribute):
+        parts.append(inner.attr)
+        inner = inner.value
+    return (inner.id, *reversed(parts)) if isinstance(inner, ast.Name) else None
+
+
+def _attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
+    """Yield the outermost attribute of each chain."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Attribute) and _chain(node):
+            yield node
+        else:
+            todo.extend(ast.iter_child_nodes(node))
+
+
+def used_names(tree: ast.Module) -> list[Use]:
+    """Return what a file uses of the modules it imports, by place.
+
+    Example:
+        >>> tree = ast.parse("import a.b as x" + chr(10) + "print(x.c.d)")
+        >>> [use.name for use in used_names(tree)]
+        ['a.b', 'a.b.c.d']
+    """
+    reader = _Reader()
+    reader.visit(tree)
+    uses = reader.uses
+    for node in _attributes(tree):
+        chain = _chain(node)
+        if chain and chain[0] in reader.aliases:
+            module, path = reader.aliases[chain[0]]
+            uses.append(Use(node.lineno, module, (*path, *chain[1:]), "attribute"))
+    for child in ast.walk(tree):
+        if isinstance(child, ast.Constant) and isinstance(child.value, str):
+            if _DOTTED.fullmatch(child.value):
+                module, _, rest = child.value.partition(".")
+                uses.append(Use(child.lineno, module, tuple(rest.split(".")), "text"))
+    return sorted(uses, key=lambda use: use.line)

@@ -1,0 +1,89 @@
+"""Programs for detectron2, run unmodified, and the processes they start."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from retinue.cli.main import app
+
+PROGRAM = """
+import multiprocessing, subprocess, sys
+import detectron2
+from detectron2.structures import Boxes
+from fvcore.common.config import CfgNode
+
+def work(queue):
+    import detectron2.structures
+    queue.put(detectron2.structures.Boxes.__module__)
+
+if __name__ == "__main__":
+    print(sys.argv[1:], Boxes.__module__, CfgNode.__module__)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=work, args=(queue,))
+    process.start()
+    print("worker", queue.get())
+    process.join()
+    code = "import iopath, detectron2; print('child', detectron2.__version__)"
+    print(subprocess.check_output([sys.executable, "-c", code], text=True).strip())
+    sys.exit(3)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["-m", "retinue", "run"], ["-m", "retinue.compat"]])
+def test_a_script_and_its_processes(tmp_path, command):
+    script = tmp_path / "train_net.py"
+    script.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, *command, str(script), "--help", "-x", "KEY", "1"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.splitlines() == [
+        "['--help', '-x', 'KEY', '1'] retinue.structures.boxes retinue.config.config",
+        "worker retinue.structures.boxes",
+        "child 0.6",
+    ], done.stderr
+    assert done.returncode == 3
+
+
+@pytest.mark.slow
+def test_a_module_beside_the_working_directory(tmp_path):
+    (tmp_path / "tool.py").write_text("import sys, detectron2; print(sys.argv[1:])")
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "run", "-m", "tool", "--flag"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+
+    assert done.stdout == "['--flag']\n", done.stderr
+
+
+@pytest.mark.slow
+def test_a_programs_own_error_is_a_traceback(tmp_path):
+    script = tmp_path / "fails.py"
+    script.write_text("raise ValueError('mine')")
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue", "run", str(script)], capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ValueError: mine" in done.stderr
+
+
+def test_no_program():
+    done = CliRunner().invoke(app, ["run", "nothing_here.py"])
+    assert done.exit_code == 2
+    assert "there is no file 'nothing_here.py'" in done.stderr
+
+    assert CliRunner().invoke(app, ["run", "-m"]).exit_code == 2
+    assert CliRunner().invoke(app, ["run"]).exit_code == 2
+    done = CliRunner().invoke(app, ["run", "--help"])
+    assert done.exit_code == 0
+    assert "unmodified" in done.stdout
