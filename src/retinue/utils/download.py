@@ -65,6 +65,10 @@ class WrongContentError(DownloadError):
     """A file whose length, hash or form is not the expected one."""
 
 
+class _AnewError(DownloadError):
+    """A request that can't go on from what is there."""
+
+
 def is_offline() -> bool:
     """Say whether the environment forbids downloads: ``RETINUE_OFFLINE`` or ``HF_HUB_OFFLINE``."""
     return env.is_true(("RETINUE_OFFLINE", "HF_HUB_OFFLINE"))
@@ -239,6 +243,9 @@ def _fetch_with_retries(address: str, part: str, timeout: float, progress: Progr
                 elif error.code < 500 and error.code not in (408, 429):
                     raise DownloadError(_refusal(address, part, error)) from error
             reason = f"the server answered {error.code} {error.reason}"
+        except _AnewError as error:
+            reason = str(error)
+            _remove_part(part)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
         now = os.path.getsize(part) if os.path.isfile(part) else 0
@@ -287,7 +294,9 @@ def _check_headers(response: Any, start: int) -> None:
         raise OSError(f"the server sent the file encoded as {encoding!r}, which nobody asked for")
     content_range = response.headers.get("Content-Range", "")
     if start and content_range and not content_range.startswith(f"bytes {start}-"):
-        raise OSError(f"asked for the bytes from {start:,} on; the server sent {content_range!r}")
+        raise _AnewError(
+            f"asked for the bytes from {start:,} on; the server sent {content_range!r}"
+        )
 
 
 def _copy(response: Any, file: Any, total: int | None, timeout: float, progress: Progress) -> None:
