@@ -83,7 +83,8 @@ def check_schedule(entry: dict[str, Any]) -> None:
     optimizer = torch.optim.SGD([parameter], lr=cfg.SOLVER.BASE_LR)
     scheduler = build_lr_scheduler(cfg, optimizer)
     for iteration in range(max(wanted) + 1):
+        if iteration > 0:
+            optimizer.step()
+            scheduler.step()
         if iteration in wanted:
             _close(optimizer.param_groups[0]["lr"], wanted[iteration], f"iteration {iteration}")
-        optimizer.step()
-        scheduler.step()
