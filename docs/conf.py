@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import api_state
 import generate
 
 import retinue
@@ -40,3 +41,4 @@ html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
 html_static_path: list[str] = []
 
 generate.main(Path(__file__).parent)
+api_state.main(Path(__file__).parent)

@@ -1,0 +1,98 @@
+"""Names of fvcore and iopath that only old code asks for."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from retinue.compat import paths
+from retinue.compat.benchmark import benchmark, timeit
+from retinue.compat.squeeze_excitation import (
+    ChannelSpatialSqueezeExcitation,
+    SpatialSqueezeExcitation,
+    SqueezeExcitation,
+)
+from retinue.compat.transform_util import to_float_tensor, to_numpy
+
+
+def test_timing(capsys):
+    calls = []
+    stats = timeit(num_iters=3, warmup_iters=2)(calls.append)(1)
+
+    assert len(calls) == 5
+    assert stats["iterations"] == 3
+    assert stats["min"] <= stats["median"] <= stats["max"]
+
+    benchmark(lambda size: lambda: size, "nothing", [{"size": 1}, {"size": 2}], num_iters=2)
+    out = capsys.readouterr().out
+    assert out.startswith("nothing: times in milliseconds\n| arguments")
+    assert "size=2" in out
+
+
+def test_a_lazy_path_is_found_out_once(tmp_path):
+    asked = []
+    file = tmp_path / "a.txt"
+    file.write_text("x")
+    lazy = paths.LazyPath(lambda: asked.append(1) or str(file))
+
+    with pytest.raises(AttributeError, match="'upper' is known only once"):
+        lazy.upper  # noqa: B018
+    with pytest.raises(TypeError, match="only once the path has been used"):
+        lazy[0]
+    assert Path(lazy).read_text() == "x"
+    assert Path(lazy).read_text() == "x"
+    assert asked == [1]
+    assert str(lazy) == str(file)
+    assert lazy.endswith("a.txt")
+    assert lazy[0] == "/"
+    assert isinstance(pickle.loads(pickle.dumps(paths.LazyPath(str))), paths.LazyPath)
+
+
+def test_managers_by_name():
+    factory = paths.PathManagerFactory
+    assert factory.get() is paths.g_pathmgr
+    mine = factory.get("mine")
+    assert factory.get("mine") is mine is not paths.g_pathmgr
+    factory.remove("mine")
+    with pytest.raises(KeyError):
+        factory.remove("mine")
+
+
+def test_onedrive_addresses():
+    handler = paths.OneDrivePathHandler()
+    url = handler.create_one_drive_direct_download("https://1drv.ms/u/s!Ab")
+
+    assert handler._get_supported_prefixes() == ["https://1drv.ms/u/s!"]
+    assert url == (
+        "https://api.onedrive.com/v1.0/shares/u!aHR0cHM6Ly8xZHJ2Lm1zL3UvcyFBYg/root/content"
+    )
+
+
+def test_images_as_tensors_and_back():
+    gray = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    for image in (gray, np.stack([gray] * 3, axis=2), np.stack([gray] * 8).reshape(2, 2, 3, 4)):
+        tensor = to_float_tensor(image)
+        assert tensor.dtype == torch.float32
+        assert (to_numpy(tensor, image.shape, np.uint8) == image).all()
+    assert to_float_tensor(gray).shape == (1, 1, 2, 3)
+    assert to_numpy(torch.full((1, 1, 1, 1), 1.7), (1, 1), np.uint8).item() == 2
+    assert to_float_tensor(gray.astype(np.float64)).dtype == torch.float64
+    with pytest.raises(AssertionError, match=r"2 to 4 dimensions; got shape \(3,\)"):
+        to_float_tensor(np.zeros(3))
+
+
+@pytest.mark.parametrize("is_3d", [False, True])
+def test_squeeze_and_excitation(is_3d):
+    """With all weights zero the sigmoids give one half."""
+    shape = (2, 4, 3, 5, 6) if is_3d else (2, 4, 5, 6)
+    x = torch.rand(shape)
+    for block in (
+        SqueezeExcitation(4, is_3d=is_3d),
+        SpatialSqueezeExcitation(4, is_3d=is_3d),
+        ChannelSpatialSqueezeExcitation(4, 2, is_3d=is_3d),
+    ):
+        for parameter in block.parameters():
+            torch.nn.init.zeros_(parameter)
+        assert torch.allclose(block(x), x / 2)
