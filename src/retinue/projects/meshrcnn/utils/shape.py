@@ -65,22 +65,31 @@ def box2D_to_cuboid3D(
 def cuboid3D_to_unitbox3D(cub3D: torch.Tensor) -> tuple[ProjectiveTransform, ProjectiveTransform]:
     """Return the maps of (x, z) and of (y, z) from frustums ``(N, 5, 2)`` to [-1, 1].
 
-    Both divide by z, so that x and y become slopes, stretched to the box; z becomes ``c + d / z``
-    with c and d such that the nearest is at -1 and the farthest at 1.
+    The same as :func:`camera_to_box`, as matrices, and without turning x and y around.
     """
-    near, far = cub3D[:, 4].unbind(dim=1)  # (N,)
-    depth = (far - near).clamp(min=MIN_DEPTH_RANGE)
+    scale, shift = _scale_and_shift(cub3D)
     maps = []
     for axis in range(2):
-        low, high = (cub3D[:, axis] / near[:, None]).unbind(dim=1)  # slopes
         matrix = cub3D.new_zeros(len(cub3D), 3, 3)
-        matrix[:, 0, 0] = 2 / (high - low)
-        matrix[:, 0, 1] = -(high + low) / (high - low)
-        matrix[:, 1, 1] = (far + near) / depth
-        matrix[:, 1, 2] = -2 * far * near / depth
+        matrix[:, 0, 0], matrix[:, 0, 1] = -scale[:, axis], -shift[:, axis]
+        matrix[:, 1, 1], matrix[:, 1, 2] = shift[:, 2], scale[:, 2]
         matrix[:, 2, 1] = 1
         maps.append(ProjectiveTransform(matrix))
     return maps[0], maps[1]
+
+
+def _scale_and_shift(cub3D: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``(N, 3)`` twice, such that ``(x / z, y / z, 1 / z) * scale + shift`` is box space.
+
+    Lines of sight have slopes x / z and y / z, stretched to the box and turned around; the nearest
+    1 / z goes to -1 and the farthest to 1.
+    """
+    near, far = cub3D[:, 4].unbind(dim=1)  # (N,)
+    depth = (far - near).clamp(min=MIN_DEPTH_RANGE)
+    low, high = (cub3D[:, :2] / near[:, None, None]).unbind(dim=2)  # (N, 2) slopes
+    scale = torch.cat((-2 / (high - low), (-2 * far * near / depth)[:, None]), dim=1)
+    shift = torch.cat(((high + low) / (high - low), ((far + near) / depth)[:, None]), dim=1)
+    return scale, shift
 
 
 def camera_to_box(points: torch.Tensor, owner: torch.Tensor, cub3D: torch.Tensor) -> torch.Tensor:
@@ -91,22 +100,16 @@ def camera_to_box(points: torch.Tensor, owner: torch.Tensor, cub3D: torch.Tensor
         owner: ``(P,)`` index of each point's frustum.
         cub3D: ``(N, 5, 2)`` as :func:`box2D_to_cuboid3D` gives them.
     """
-    maps = cuboid3D_to_unitbox3D(cub3D)
-    mapped = [
-        ProjectiveTransform(m.params[owner])(points[:, None, [axis, 2]])[:, 0]  # (P, 2)
-        for axis, m in enumerate(maps)
-    ]
-    return torch.stack((-mapped[0][:, 0], -mapped[1][:, 0], mapped[0][:, 1]), dim=1)
+    scale, shift = _scale_and_shift(cub3D)
+    x, y, z = points.unbind(dim=1)
+    return torch.stack((x, y, torch.ones_like(z)), dim=1) / z[:, None] * scale[owner] + shift[owner]
 
 
 def box_to_camera(points: torch.Tensor, owner: torch.Tensor, cub3D: torch.Tensor) -> torch.Tensor:
     """Undo :func:`camera_to_box`."""
-    maps = cuboid3D_to_unitbox3D(cub3D)
-    mapped = []
-    for axis, one in enumerate(maps):
-        flat = torch.stack((-points[:, axis], points[:, 2]), dim=1)[:, None]
-        mapped.append(ProjectiveTransform(one.params[owner]).inverse(flat)[:, 0])
-    return torch.stack((mapped[0][:, 0], mapped[1][:, 0], mapped[0][:, 1]), dim=1)
+    scale, shift = _scale_and_shift(cub3D)
+    slope_x, slope_y, inverse_z = ((points - shift[owner]) / scale[owner]).unbind(dim=1)
+    return torch.stack((slope_x, slope_y, torch.ones_like(slope_x)), dim=1) / inverse_z[:, None]
 
 
 def depth_ranges(points: torch.Tensor, owner: torch.Tensor, num: int) -> torch.Tensor:

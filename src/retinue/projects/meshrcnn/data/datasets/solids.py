@@ -49,7 +49,7 @@ SOLID_CLASSES: list[dict[str, Any]] = [
         start=1,
     )
 ]
-VOXELS_PER_UNIT = 40  # of a solid's space; a picture's grid is coarser
+VOXELS_PER_UNIT = 30  # of a solid's space; a picture's grid is coarser
 NUM_POINTS = 30_000  # that a picture is drawn from
 RELATIVE_FOCAL_LENGTH = 1.2  # of the picture's side; nothing sticks out of it
 DISTANCE = 2.0
