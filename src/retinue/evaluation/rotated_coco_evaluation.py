@@ -74,6 +74,7 @@ class RotatedCOCOeval(COCOeval_opt):
         if iouType != "bbox":
             raise InputError(f"RotatedCOCOeval: expected iouType 'bbox'; got {iouType!r}")
         self._gt, self._dt = (_rotated_coco(d.dataset) for d in (cocoGt, cocoDt))
+        self._given = (self._gt, self._dt)
         with warnings.catch_warnings():  # there is no reference for rotated boxes to compare with
             warnings.filterwarnings("ignore", message="hotcoco: oriented-box")
             self._inner = hotcoco.COCOeval(self._gt, self._dt, "obb")

@@ -242,6 +242,7 @@ def test_a_config_builds_retinanet():
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512, 600]]
     with torch.device("meta"), pytest.raises(AssertionError, match=r"got \[3, 3, 3, 3, 6\]"):
         build_model(cfg)
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32]]
     cfg.MODEL.RETINANET.IN_FEATURES = ["p3", "p8"]
     with torch.device("meta"), pytest.raises(UnknownNameError, match=r"IN_FEATURES 'p8'"):
         build_model(cfg)
