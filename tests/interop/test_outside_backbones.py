@@ -317,7 +317,7 @@ def test_a_model_without_feature_maps_is_refused(monkeypatch):
         return torch.nn.Identity()
 
     monkeypatch.setattr(timm, "create_model", create_model)
-    with pytest.raises(ValueError, match="timm:resnet18 has no feature maps: .*not implemented"):
+    with pytest.raises(ValueError, match=r"timm:resnet18 has no feature maps: .*not implemented"):
         OutsideBackbone("timm:resnet18")
 
 
@@ -332,7 +332,7 @@ def test_pretrained_is_passed_on(monkeypatch):
         return create_model(name, **options)
 
     monkeypatch.setattr(timm, "create_model", spy)
-    with pytest.raises(RuntimeError, match="pretrained weights cannot be loaded .no connection"):
+    with pytest.raises(RuntimeError, match=r"pretrained weights cannot be loaded .no connection"):
         OutsideBackbone("timm:mobilenetv3_small_050", pretrained=True)
     assert asked[-1]
 

@@ -101,6 +101,7 @@ class OutsideBackbone(Backbone):
         wanted = None if out_features is None else _names_and_strides(out_features)
 
         def choose(strides: Sequence[int]) -> list[int]:
+            self._is_flat = len(strides) == 1
             if wanted is None:
                 return list(strides)
             missing = [n for n, stride in wanted.items() if stride not in strides]
@@ -166,12 +167,16 @@ class OutsideBackbone(Backbone):
             InputError: If the input is of the other kind, or the network takes no such size.
         """
         self._check_input(x)
+        size_hw = x.shape[-2:]
         if self.input_scale is not None:
             x = x * self.input_scale.to(x.dtype) + self.input_shift.to(x.dtype)
             x = x.flip(1) if self._flip else x
+        if self._is_flat:  # a transformer's patches must fill the image
+            rows, columns = (-side % self._strides[0] for side in size_hw)
+            x = F.pad(x, (0, columns, 0, rows))
         maps = dict(zip(self._strides, self._maps(self.net, x), strict=True))
         if not self.is_clip:
-            maps = {s: _fit_grid(m, s, x.shape[-2:]) for s, m in maps.items()}
+            maps = {s: _fit_grid(m, s, size_hw) for s, m in maps.items()}
         return {name: maps[stride] for name, stride in self._names.items()}
 
     def _freeze(self, network: Network, freeze_at: int, freeze_norm: bool) -> None:
