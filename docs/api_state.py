@@ -7,7 +7,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from reference.api_comparison import rows
-
 from retinue import compat
 
 _INTRO = """# Every name of detectron2 and its state

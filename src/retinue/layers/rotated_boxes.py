@@ -67,10 +67,10 @@ def _area_of_corners(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     width, height = boxes[:, 2], boxes[:, 3]
     radians = boxes[:, 4].double() * 0.01745329251
     cos, sin = radians.cos().to(dtype) * 0.5, radians.sin().to(dtype) * 0.5
-    xs = [x + sin * height + cos * width, x - sin * height + cos * width]
-    ys = [y + cos * height - sin * width, y - cos * height - sin * width]
-    xs = torch.stack([*xs, 2 * x - xs[0], 2 * x - xs[1]], dim=1)  # (E, 4)
-    ys = torch.stack([*ys, 2 * y - ys[0], 2 * y - ys[1]], dim=1)
+    x0, x1 = x + sin * height + cos * width, x - sin * height + cos * width
+    y0, y1 = y + cos * height - sin * width, y - cos * height - sin * width
+    xs = torch.stack([x0, x1, 2 * x - x0, 2 * x - x1], dim=1)  # (E, 4)
+    ys = torch.stack([y0, y1, 2 * y - y0, 2 * y - y1], dim=1)
 
     is_low = ys == ys.amin(dim=1, keepdim=True)
     start = torch.where(is_low, xs, float("inf")).argmin(dim=1, keepdim=True)
