@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from retinue.cli import checkpoint, config, demo, doctor, evaluate, predict, run, train, zoo
+from retinue.cli import (
+    checkpoint,
+    config,
+    demo,
+    doctor,
+    evaluate,
+    migrate,
+    predict,
+    run,
+    train,
+    zoo,
+)
 from retinue.cli.common import command
 
 __all__ = ["app", "main"]
@@ -28,6 +39,7 @@ command(app, name="predict")(predict.predict)
 app.add_typer(config.app, name="config")
 app.add_typer(zoo.app, name="zoo")
 run.add_run(app)
+command(app, name="migrate")(migrate.migrate)
 command(app, name="convert")(checkpoint.convert)
 app.add_typer(checkpoint.app, name="checkpoint")
 command(app, name="doctor")(doctor.doctor)

@@ -25,7 +25,7 @@ _BUILD = (
     "a compiled extension: build it as the project says, or use retinue.layers where one of its"
     " functions does the same (roi_align, deform_conv, nms, rotated boxes)"
 )
-_REQUIREMENT = re.compile(r"^\s*[\"']?detectron2\b(?!\.)")
+_REQUIREMENT = re.compile(r"^\s*detectron2\b(?![./])|[\"']detectron2(?=[\"' =<>~!@\[])")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ def own_packages(path: Path) -> frozenset[str]:
     for file in python_files(path):
         if file.name == "__init__.py" and not (file.parent.parent / "__init__.py").exists():
             found.add(file.parent.name)
+        if path.is_dir() and file.parent != path:  # a package without __init__.py
+            found.add(file.relative_to(path).parts[0])
     return frozenset(found)
 
 
@@ -209,5 +211,5 @@ def _requirements(root: Path) -> Iterator[Finding]:
     files = [*root.glob("requirements*.txt"), *root.glob("pyproject.toml"), *root.glob("setup.py")]
     for file in sorted(files):
         for number, line in enumerate(file.read_text("utf-8", errors="replace").splitlines(), 1):
-            if _REQUIREMENT.match(line):
+            if _REQUIREMENT.search(line):
                 yield Finding(file.name, number, "requirement detectron2", COVERED, note)

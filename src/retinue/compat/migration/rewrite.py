@@ -77,9 +77,12 @@ def rewritten(text: str, own: frozenset[str] = frozenset()) -> tuple[str, list[s
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             _change_import(node, edits, own, bound)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            if is_served(node.module, own):
-                _change_from(node, edits)
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.level == 0
+            and is_served(node.module or "", own)
+        ):
+            _change_from(node, edits)
     if "detectron2" in bound:
         _rename(tree, edits, "detectron2", "retinue")
     _change_strings(tree, edits, own)
@@ -87,9 +90,7 @@ def rewritten(text: str, own: frozenset[str] = frozenset()) -> tuple[str, list[s
     return result, _left(ast.parse(result), own, tree)
 
 
-def _change_import(
-    node: ast.Import, edits: Edits, own: frozenset[str], bound: set[str]
-) -> None:
+def _change_import(node: ast.Import, edits: Edits, own: frozenset[str], bound: set[str]) -> None:
     """``import a.b as c``; a plain ``import detectron2.b`` also renames what it binds."""
     parts = []
     for alias in node.names:
@@ -145,9 +146,7 @@ def _change_from(node: ast.ImportFrom, edits: Edits) -> None:
     edits.replace(*edits.span(node), text.replace("\n", newline))
 
 
-def _from(
-    module: str, names: Sequence[tuple[str, str | None]], indent: str, is_alone: bool
-) -> str:
+def _from(module: str, names: Sequence[tuple[str, str | None]], indent: str, is_alone: bool) -> str:
     items = [name + (f" as {asname}" if asname else "") for name, asname in names]
     line = f"from {module} import " + ", ".join(items)
     if not is_alone or len(indent) + len(line) <= _WIDTH:

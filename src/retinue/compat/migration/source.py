@@ -100,8 +100,9 @@ def used_names(tree: ast.Module) -> list[Use]:
             module, path = reader.aliases[chain[0]]
             uses.append(Use(node.lineno, module, (*path, *chain[1:]), "attribute"))
     for child in ast.walk(tree):
-        if isinstance(child, ast.Constant) and isinstance(child.value, str):
-            if _DOTTED.fullmatch(child.value):
-                module, _, rest = child.value.partition(".")
-                uses.append(Use(child.lineno, module, tuple(rest.split(".")), "text"))
-    return sorted(uses, key=lambda use: use.line)
+        if not isinstance(child, ast.Constant) or not isinstance(child.value, str):
+            continue
+        if _DOTTED.fullmatch(child.value):
+            module, *names = child.value.split(".")
+            uses.append(Use(child.lineno, module, tuple(names), "text"))
+    return sorted(uses, key=lambda use: (use.line, use.name))

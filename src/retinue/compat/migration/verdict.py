@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import pkgutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -57,11 +59,17 @@ def _import(module: str) -> ModuleType | None:
     return importlib.import_module(module)
 
 
-def _one_home(rows: Mapping[str, str]) -> str:
-    """Return the module that all forwarded names live in under their own names, or nothing."""
-    homes = {target.partition(":")[0] for target in rows.values()}
-    same = all(target.partition(":")[2] in (name, "") for name, target in rows.items())
-    return homes.pop() if same and len(homes) == 1 else ""
+def _main_home(rows: Mapping[str, str]) -> str:
+    """Return the module that most forwarded names live in under their own names, or nothing."""
+    homes = Counter(
+        target.partition(":")[0]
+        for name, target in rows.items()
+        if target.partition(":")[2] == name
+    )
+    for home, number in homes.most_common(1):
+        if 2 * number > len(rows):
+            return home
+    return ""
 
 
 def module_home(module: str) -> str | None:
@@ -73,7 +81,7 @@ def module_home(module: str) -> str | None:
     home = home_of(module)
     if home is not None:
         return home if _import(home) else None
-    return _one_home(names_of(module) or {}) or None
+    return _main_home(names_of(module) or {}) or None
 
 
 def _of_own_package(module: str, name: str) -> Verdict:
@@ -92,8 +100,8 @@ def judge(module: str, path: tuple[str, ...] = ()) -> Verdict:
     Example:
         >>> judge("detectron2.structures", ("Boxes", "clip")).home
         'retinue.structures:Boxes.clip'
-        >>> judge("detectron2.structures", ("Box",)).note
-        "neither detectron2 0.6 nor retinue has 'Box' in detectron2.structures; did you mean 'Boxes'?"
+        >>> judge("detectron2.structures", ("Box",)).state
+        'needs a change'
     """
     if reason := why_absent(module):
         return Verdict(CHANGE, note=reason)
@@ -166,8 +174,9 @@ def _unknown_module(module: str) -> Verdict:
     if package in COLLECTIONS:
         return _of_own_package(module, module.rpartition(".")[2])
     parent = module.rpartition(".")[0]
-    siblings = _import(home_of(parent) or "retinue")
-    near = close_names(module.rpartition(".")[2], dir(siblings) if siblings else [])
+    around = _import(home_of(parent) or "retinue")
+    siblings = [m.name for m in pkgutil.iter_modules(getattr(around, "__path__", []))]
+    near = close_names(module.rpartition(".")[2], siblings)
     hint = f"; did you mean {parent}.{near[0]}?" if near else ""
     return Verdict(CHANGE, note=f"neither detectron2 0.6 nor retinue has a module {module}{hint}")
 

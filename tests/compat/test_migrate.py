@@ -1,0 +1,279 @@
+"""``retinue migrate``: what a project uses is found, judged, and its imports change in place."""
+
+import ast
+import json
+import os
+import re
+import stat
+
+import pytest
+from typer.testing import CliRunner
+
+from retinue.cli.main import app
+from retinue.compat.migration import read_project, rewrite_project
+from retinue.compat.migration.rewrite import rewritten
+from retinue.compat.migration.source import used_names
+from retinue.compat.migration.verdict import judge
+from retinue.utils.errors import InputError
+
+MODEL = """\
+import detectron2.utils.comm as comm
+import fvcore.nn.weight_init as weight_init
+from detectron2.layers import (
+    Conv2d,  # kept
+    ShapeSpec,
+)
+from detectron2.data.build import MetadataCatalog, build_detection_train_loader
+from fvcore.common.config import CfgNode as CN
+from pycocotools import mask as mask_util
+
+comm.get_rank()
+weight_init.c2_msra_fill(None)
+"""
+
+
+def _write(folder, **files):
+    for name, text in files.items():
+        path = folder / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def _names(text):
+    return [(use.line, use.name, use.kind) for use in used_names(ast.parse(text))]
+
+
+def test_names_are_found_with_their_lines():
+    text = "import a.b\nfrom c import d as e\nprint(a.b.f, e.g().h)\nx = 'a.b.i'\n"
+
+    assert _names(text) == [
+        (1, "a.b", "import"),
+        (2, "c.d", "import"),
+        (3, "a.b.f", "attribute"),
+        (3, "c.d.g", "attribute"),
+        (4, "a.b.i", "text"),
+    ]
+
+
+def test_relative_imports_and_other_names_are_not_uses():
+    assert _names("from . import x\nfrom .a import y\nz.w\n(1).real\n") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "path", "home"),
+    [
+        ("detectron2", ("model_zoo", "get_config"), "retinue.model_zoo:get_config"),
+        ("detectron2.modeling", ("build_model",), "retinue.modeling:build_model"),
+        ("detectron2.data.build", ("MetadataCatalog",), "retinue.data.catalog:MetadataCatalog"),
+        ("detectron2.engine", ("DefaultTrainer", "test"), "retinue.engine:DefaultTrainer.test"),
+        ("detectron2._C", ("nms_rotated",), "retinue.compat.native:nms_rotated"),
+        ("fvcore.nn", ("weight_init", "c2_msra_fill"), "retinue.layers.weight_init:c2_msra_fill"),
+        ("pycocotools.mask", ("encode",), "hotcoco.mask:encode"),
+        ("densepose", ("add_densepose_config",), "retinue.projects.densepose:add_densepose_config"),
+    ],
+)
+def test_names_that_are_covered(module, path, home):
+    verdict = judge(module, path)
+
+    assert (verdict.state, verdict.home, verdict.note) == ("covered", home, "")
+
+
+@pytest.mark.parametrize(
+    ("module", "path", "note"),
+    [
+        (
+            "detectron2.export",
+            ("Caffe2Tracer",),
+            "Caffe2Tracer is not carried over .* torch.export",
+        ),
+        ("detectron2.export.api", (), r"detectron2\.export\.api is not carried over"),
+        ("detectron2.layers", ("Conv2D",), "has 'Conv2D' in detectron2.layers; did you mean"),
+        (
+            "detectron2.layer",
+            (),
+            r"has a module detectron2\.layer; did you mean detectron2\.layers",
+        ),
+        ("detectron2.structures", ("Boxes", "cutt"), "Boxes of retinue.structures has no 'cutt'"),
+    ],
+)
+def test_names_that_need_a_change_say_which(module, path, note):
+    verdict = judge(module, path)
+
+    assert verdict.state == "needs a change"
+    assert re.search(note, verdict.note)
+
+
+def test_what_only_the_real_package_has():
+    verdict = judge("iopath.common.event_logger", ("EventLogger",))
+
+    assert verdict.state == "from its own package"
+    assert "pip install iopath" in verdict.note
+
+
+def test_a_project_is_read_without_running_it(tmp_path):
+    _write(tmp_path, net__model=MODEL, net____init__="raise SystemExit('was run')\n")
+    report = read_project(tmp_path)
+
+    assert report.num_files == 2
+    assert report.changes == []
+    assert {f.file for f in report.findings} == {"net/model.py"}
+    found = {f.name: f.home for f in report.findings}
+    assert found["detectron2.layers.ShapeSpec"] == "retinue.layers:ShapeSpec"
+    assert found["detectron2.utils.comm.get_rank"] == "retinue.utils.comm:get_rank"
+
+
+def test_what_today_has_no_more_is_reported(tmp_path):
+    text = "import numpy as np\nfrom PIL import Image\nnp.float(1)\nImage.LINEAR\nimport imp\n"
+    _write(tmp_path, old=text, python2="print 'x'\n")
+    (tmp_path / "odd.py").write_bytes(b"x = '\xff'\n")
+    found = {(f.file, f.line): f.note for f in read_project(tmp_path).changes}
+
+    assert "write float" in found["old.py", 3]
+    assert "BILINEAR" in found["old.py", 4]
+    assert "Python 3.12" in found["old.py", 5]
+    assert "not Python 3" in found["python2.py", 1]
+    assert "encoding" in found["odd.py", 0]
+
+
+def test_extensions_and_requirements_are_reported(tmp_path):
+    setup = (
+        "from torch.utils.cpp_extension import CUDAExtension\nextension = CUDAExtension\n"
+        "modules = [extension('mine._C', [])]\nsetup(install_requires=['detectron2'])\n"
+    )
+    _write(tmp_path, setup=setup)
+    (tmp_path / "requirements.txt").write_text("numpy\ndetectron2 @ git+https://example.org\n")
+    found = {f.name: f for f in read_project(tmp_path).findings}
+
+    assert found["extension 'mine._C'"].line == 3
+    assert "build it as the project says" in found["extension 'mine._C'"].note
+    places = [
+        (f.file, f.line) for f in read_project(tmp_path).findings if f.name.startswith("requirem")
+    ]
+    assert places == [("requirements.txt", 2), ("setup.py", 4)]
+
+
+def test_a_package_of_the_project_is_its_own(tmp_path):
+    _write(
+        tmp_path, densepose____init__="", main="import densepose.other\nimport detectron2.nope\n"
+    )
+
+    assert [f.name for f in read_project(tmp_path).findings] == ["detectron2.nope"]
+
+
+def test_environments_and_build_folders_are_left_out(tmp_path):
+    _write(tmp_path, env__x="import detectron2\n", build__y="import detectron2\n", z="")
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+
+    assert read_project(tmp_path).num_files == 1
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="expected a project's folder or file; no"):
+        read_project(tmp_path / "nothing")
+
+
+def test_imports_change_and_the_rest_stays():
+    new, left = rewritten(MODEL)
+
+    assert (
+        new
+        == """\
+import retinue.utils.comm as comm
+import retinue.layers.weight_init as weight_init
+from retinue.layers import (
+    Conv2d,  # kept
+    ShapeSpec,
+)
+from retinue.data.catalog import MetadataCatalog
+from retinue.data.build import build_detection_train_loader
+from retinue.config.config import CfgNode as CN
+from hotcoco import mask as mask_util
+
+comm.get_rank()
+weight_init.c2_msra_fill(None)
+"""
+    )
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("if 1: from detectron2.data.build import BoxMode, get_detection_dataset_dicts  # é\n",
+         "if 1: from retinue.structures import BoxMode; from retinue.data.build import"
+         " get_detection_dataset_dicts  # é\n"),
+        ("import os, detectron2\nprint('é', detectron2.structures.Boxes)\n",
+         "import os, retinue\nprint('é', retinue.structures.Boxes)\n"),
+        ("from detectron2.layers import *\n", "from retinue.layers import *\n"),
+        ("from fvcore.nn import sigmoid_focal_loss_jit\n",
+         "from retinue.layers.losses import sigmoid_focal_loss as sigmoid_focal_loss_jit\n"),
+        ("patch('detectron2.engine.launch')\n", "patch('retinue.engine.launch')\n"),
+        ("logging.getLogger('detectron2.mine')\n", "logging.getLogger('retinue.mine')\n"),
+        ("x = 'detectron2://R-50', 'detectron2'\n", "x = 'detectron2://R-50', 'detectron2'\n"),
+        ("import fvcore.nn\n", "import fvcore.nn\n"),
+    ],
+)  # fmt: skip
+def test_single_changes(text, expected):
+    assert rewritten(text)[0] == expected
+
+
+def test_long_imports_are_split_over_lines():
+    names = "MetadataCatalog, build_batch_data_loader, get_detection_dataset_dicts"
+    names += ", filter_images_with_few_keypoints"
+    text = f"def f():\r\n    from detectron2.data.build import {names}\r\n"
+    new, _ = rewritten(text)
+
+    assert "    from retinue.data.build import (\r\n        build_batch_data_loader,\r\n" in new
+    assert "\n" not in new.replace("\r\n", "")
+    ast.parse(new)
+
+
+def test_what_is_left_is_told():
+    text = (
+        "import detectron2\nimport detectron2.data.build as B\n"
+        "from detectron2.export import Caffe2Tracer\n"
+        "B.MetadataCatalog\ndetectron2.__version__\n"
+    )
+    new, left = rewritten(text)
+
+    assert "from detectron2.export import Caffe2Tracer" in new
+    assert any(n.startswith("3  detectron2.export.Caffe2Tracer:") for n in left)
+    assert (
+        "4  detectron2.data.build.MetadataCatalog is retinue.data.catalog.MetadataCatalog" in left
+    )
+    assert "5  detectron2.__version__ is the version of retinue now" in left
+
+
+def test_writing_keeps_mode_and_encoding_and_runs_without_the_hook(tmp_path):
+    script = tmp_path / "script.py"
+    text = (
+        "# -*- coding: latin-1 -*-\nfrom detectron2.structures import Boxes  # \xe9\nname = Boxes\n"
+    )
+    script.write_bytes(text.encode("latin-1"))
+    script.chmod(0o755)
+    changed, left = rewrite_project(tmp_path)
+
+    assert (changed, left) == (["script.py"], [])
+    assert script.read_bytes() == text.replace("detectron2", "retinue").encode("latin-1")
+    assert stat.S_IMODE(os.stat(script).st_mode) == 0o755
+    namespace = {}
+    exec(compile(script.read_bytes(), "script.py", "exec"), namespace)
+    assert namespace["name"].__module__ == "retinue.structures.boxes"
+    assert rewrite_project(tmp_path) == ([], [])
+    assert [p.name for p in tmp_path.iterdir()] == ["script.py"]
+
+
+def test_the_command(tmp_path):
+    _write(tmp_path, model=MODEL, other="from detectron2.export import Caffe2Tracer\n")
+    run = CliRunner().invoke
+
+    said = run(app, ["migrate", str(tmp_path)]).output
+    assert "needs a change: 1\n  other.py:1  detectron2.export.Caffe2Tracer is not carried" in said
+    assert (tmp_path / "model.py").read_text() == MODEL
+    data = json.loads(run(app, ["migrate", str(tmp_path), "--json", "--write"]).output)
+    assert data["changed"] == ["model.py"]
+    assert data["summary"]["needs a change"] == 1
+    assert data["left"][0].startswith("other.py:1  detectron2.export.Caffe2Tracer")
+    wrong = run(app, ["migrate", str(tmp_path / "nothing")])
+    assert wrong.exit_code == 2
