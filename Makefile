@@ -57,10 +57,10 @@ wheel: $(VENV)/.installed  ## build the wheel and import it in an empty environm
 .venv-interop/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-interop
 	.venv-interop/bin/pip --disable-pip-version-check install --quiet torch torchvision pycocotools lvis cityscapesscripts
-	.venv-interop/bin/pip --disable-pip-version-check install --quiet --editable '.[test]'
+	.venv-interop/bin/pip --disable-pip-version-check install --quiet --editable '.[test,timm,torchvision]'
 	touch $@
 
-interop: .venv-interop/.installed  ## tests and benchmarks against torchvision and other peers
+interop: .venv-interop/.installed  ## tests and benchmarks against torchvision, timm and other peers
 	.venv-interop/bin/python -m pytest -m interop $(PYTEST_ARGS)
 	.venv-interop/bin/python benchmarks/run.py
 
@@ -68,7 +68,7 @@ interop: .venv-interop/.installed  ## tests and benchmarks against torchvision a
 # clone of detectron2; it is only read.
 D2 ?= ../detectron2
 d2-tests: .venv-interop/.installed  ## run detectron2's own tests on retinue: make d2-tests D2=path
-	.venv-interop/bin/pip --disable-pip-version-check install --quiet '.[compat]' tensorboard opencv-python-headless
+	.venv-interop/bin/pip --disable-pip-version-check install --quiet --editable '.[compat]' tensorboard opencv-python-headless
 	mkdir -p output/d2-tests
 	cd output/d2-tests && PYTHONDONTWRITEBYTECODE=1 ../../.venv-interop/bin/python -m retinue.compat \
 		-m pytest -q -c /dev/null -p no:cacheprovider --rootdir $(abspath $(D2))/tests $(abspath $(D2))/tests \

@@ -14,6 +14,6 @@ if _real is not None:
     )
 del sys.modules["detectron2"]  # so that the import below asks the hook
 install()
-import detectron2 as _served
+import detectron2 as _served  # noqa: E402
 
 sys.modules["detectron2"] = _served  # the import of this file ends with what it finds here
