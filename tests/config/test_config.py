@@ -63,6 +63,9 @@ def test_own_keys_change_nothing_by_default():
         "VAL_LOSS_PERIOD": 0,
         "BEST_METRIC": "",
         "EARLY_STOPPING_PATIENCE": 0,
+        "EMA_DECAY": 0.0,
+        "KEEP_CHECKPOINTS": 0,
+        "ASYNC_CHECKPOINTS": False,
         "SKIP_UNREADABLE": False,
         "COMPILE": False,
     }

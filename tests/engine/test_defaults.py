@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from retinue.checkpoint.checkpointer import CheckpointError
+from retinue.checkpoint.reader import read_checkpoint
 from retinue.data import DatasetCatalog, MetadataCatalog
 from retinue.engine import DefaultTrainer, HookBase, NonFiniteLossError, create_ddp_model
 from retinue.engine.run_plan import num_training_images, plan_epochs
@@ -117,6 +118,34 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(small_cfg, grouping, seed, tmp
     resumed.train()
 
     assert equal(outcome(first), outcome(resumed))
+
+
+def test_an_average_of_weights_goes_on_after_a_crash(small_cfg, tmp_path):
+    small_cfg.SEED = 3
+    extras = small_cfg.RETINUE
+    extras.EMA_DECAY, extras.KEEP_CHECKPOINTS, extras.ASYNC_CHECKPOINTS = 0.5, 1, True
+    first = Trainer(small_cfg)
+    first.train()
+    small_cfg.OUTPUT_DIR = str(tmp_path / "again")
+    broken = Trainer(small_cfg)
+    broken.register_hooks([StopAfter(4)])
+    with pytest.raises(RuntimeError, match="crash"):
+        broken.train()
+    resumed = Trainer(small_cfg)
+    resumed.resume_or_load()
+    resumed.train()
+
+    assert equal(outcome(first), outcome(resumed))
+    averages = [trainer._average.model.state_dict() for trainer in (first, resumed)]
+    assert equal(*averages)
+    assert not equal(averages[0], outcome(first))
+    folder = Path(small_cfg.OUTPUT_DIR)
+    assert sorted(path.name for path in folder.glob("*.pth")) == [
+        "model_0000005.pth",
+        "model_final.pth",
+    ]
+    checkpoint = read_checkpoint(folder / "model_final.pth", weights="ema")
+    assert equal(averages[0], checkpoint.weights)
 
 
 def test_weights_are_loaded_without_resuming(small_cfg, tmp_path):

@@ -31,6 +31,7 @@ from retinue.checkpoint.report import (
     get_missing_parameters_message,
     get_unexpected_parameters_message,
 )
+from retinue.checkpoint.sharded import is_sharded
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager, atomic_write
 
@@ -147,6 +148,36 @@ class Checkpointer:
         with self._writer(path, "wb") as file:
             torch.save(content, file)
 
+    def save_sharded(self, name: str, **kwargs: Any) -> None:
+        """Save from all processes into the folder ``<save_dir>/<name>``, each its part.
+
+        It becomes the last checkpoint. The model is saved, the optimizer that is a checkpointable
+        of the name ``optimizer``, and the states of the others.
+
+        Args:
+            name: of the folder.
+            kwargs: further plain data to save, such as ``iteration``.
+        """
+        from retinue.checkpoint.sharded import save_sharded
+
+        others = {k: o.state_dict() for k, o in self.checkpointables.items() if k != "optimizer"}
+        optimizer = self.checkpointables.get("optimizer")
+        save_sharded(os.path.join(self.save_dir, name), self.model, optimizer, **others, **kwargs)
+        if self.save_to_disk:
+            self.tag_last_checkpoint(name)
+
+    def _load_sharded(self, folder: str, checkpointables: Sequence[str] | None) -> dict[str, Any]:
+        from retinue.checkpoint.sharded import load_sharded
+
+        wanted = list(self.checkpointables) if checkpointables is None else checkpointables
+        optimizer = self.checkpointables.get("optimizer") if "optimizer" in wanted else None
+        rest = load_sharded(folder, self.model, optimizer)
+        self.report.loaded = list(self.model.state_dict())
+        for key in wanted:
+            if key in rest:
+                self.checkpointables[key].load_state_dict(rest.pop(key))
+        return rest
+
     def in_turn(self, function: Callable[[], None]) -> None:
         """Run ``function`` when the files saved so far are written; at once if they are."""
         self._turns.do(function)
@@ -202,6 +233,8 @@ class Checkpointer:
             return {}
         self.logger.info("Loading checkpoint from %s", path)
         self.report = LoadReport(path)
+        if os.path.isdir(path) and is_sharded(self.model):
+            return self._load_sharded(path, checkpointables)
         checkpoint = self._load_file(path)
         incompatible = self._load_model(checkpoint)
         if incompatible is not None:  # subclasses written for older interfaces return nothing

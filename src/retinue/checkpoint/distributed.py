@@ -21,7 +21,7 @@ from retinue.utils.plain_objects import StandIn
 from retinue.utils.restricted_pickle import RestrictedUnpickler, finish, translate_errors
 from retinue.utils.torch_archive import TensorInfo
 
-__all__ = ["list_folder", "read_folder"]
+__all__ = ["check_folder", "list_folder", "read_folder", "read_values"]
 
 METADATA = ".metadata"
 MAX_METADATA = 1 << 30
@@ -85,11 +85,41 @@ def read_folder(folder: str) -> Any:
         DamagedFileError: If files are missing or cut, or chunks don't make up the tensors.
         CheckpointError: If it names anything that could run code, or files outside the folder.
     """
+    return _read(folder, without=())
+
+
+def read_values(folder: str, without: tuple[str, ...]) -> dict[str, Any]:
+    """Read a folder but for the entries of these names, see ``read_folder``."""
+    return dict(_read(folder, without))
+
+
+def check_folder(folder: str) -> None:
+    """Make sure that a folder holds plain data and that its files are whole.
+
+    Tensors are not read, everything else is.
+
+    Raises:
+        DamagedFileError: If files are missing or cut.
+        CheckpointError: If it names anything that could run code, or files outside the folder.
+    """
+    metadata = _read_metadata(folder)
+    places = _places(folder, metadata)
+    for (name, _), place in places.items():
+        _open_chunk(folder, name, place, only_look=True)
+    for name, entry in metadata["state_dict_metadata"].items():
+        if _info(entry, name) is None:
+            _read_chunk(folder, name, places.get((name, ())))
+
+
+def _read(folder: str, without: tuple[str, ...]) -> Any:
     metadata = _read_metadata(folder)
     places = _places(folder, metadata)
     available = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
     values: dict[str, Any] = {}
+    paths = metadata.get("planner_data")
     for name, entry in metadata["state_dict_metadata"].items():
+        if _first_key(paths, name) in without:
+            continue
         info = _info(entry, name)
         if isinstance(info, TensorInfo):
             available -= info.num_bytes
@@ -98,7 +128,12 @@ def read_folder(folder: str) -> Any:
             values[name] = _read_tensor(folder, name, info, entry, places)
         else:
             values[name] = _read_chunk(folder, name, places.get((name, ())))
-    return _nested(values, metadata.get("planner_data"))
+    return _nested(values, paths)
+
+
+def _first_key(paths: Any, name: str) -> Any:
+    path = paths.get(name) if isinstance(paths, dict) else None
+    return path[0] if isinstance(path, tuple) and path else name
 
 
 def _read_metadata(folder: str) -> dict[str, Any]:
@@ -172,7 +207,16 @@ def _read_tensor(
 
 
 def _read_chunk(folder: str, name: str, place: Mapping[str, Any] | None) -> Any:
-    from retinue.checkpoint.files import is_plain_name, read_torch_file
+    from retinue.checkpoint.files import read_torch_file
+
+    path, content = _open_chunk(folder, name, place)
+    return read_torch_file(path, _Opened(content))
+
+
+def _open_chunk(
+    folder: str, name: str, place: Mapping[str, Any] | None, *, only_look: bool = False
+) -> tuple[str, io.BytesIO]:
+    from retinue.checkpoint.files import is_plain_name
 
     if place is None:
         raise DamagedFileError(f"{folder}: nothing says where {name!r} lies")
@@ -191,8 +235,7 @@ def _read_chunk(folder: str, name: str, place: Mapping[str, Any] | None) -> Any:
         raise DamagedFileError(f"{folder}: {file_name!r} ends before {name!r} does")
     with open(path, "rb") as file:
         file.seek(offset)
-        content = io.BytesIO(file.read(length))
-    return read_torch_file(path, _Opened(content))
+        return path, io.BytesIO(b"" if only_look else file.read(length))
 
 
 class _Opened:

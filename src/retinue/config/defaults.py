@@ -286,6 +286,9 @@ _RETINUE: dict[str, Any] = {
     "VAL_LOSS_PERIOD": 0,  # iterations between losses on DATASETS.TEST; 0: none
     "BEST_METRIC": "",  # e.g. "bbox/AP": its best checkpoint is kept as model_best.pth
     "EARLY_STOPPING_PATIENCE": 0,  # evaluations without a better BEST_METRIC; 0: never stop
+    "EMA_DECAY": 0.0,  # of averaged weights, which are evaluated and saved too; 0: none
+    "KEEP_CHECKPOINTS": 0,  # of the numbered ones, the newest; 0: all
+    "ASYNC_CHECKPOINTS": False,  # write them while training goes on
     "SKIP_UNREADABLE": False,  # go on without images that cannot be read
     "COMPILE": False,  # torch.compile the model
 }

@@ -26,9 +26,15 @@ from retinue.config import CfgNode
 from retinue.data.build import build_detection_test_loader, build_detection_train_loader
 from retinue.data.resume import streams_enter_at
 from retinue.engine import hooks
+from retinue.engine.averaging import WeightAverage
 from retinue.engine.interrupt import Interrupt
 from retinue.engine.predictor import DefaultPredictor
-from retinue.engine.run_checks import check_class_count, check_datasets, check_same_classes
+from retinue.engine.run_checks import (
+    check_class_count,
+    check_datasets,
+    check_same_classes,
+    training_classes,
+)
 from retinue.engine.run_plan import (
     RunRecord,
     num_training_images,
@@ -166,9 +172,15 @@ class DefaultTrainer(TrainerBase):
         self.checkpointer = DetectionCheckpointer(
             model,
             cfg.OUTPUT_DIR,
+            class_names=training_classes(cfg),
+            asynchronous=bool(self._extras.get("ASYNC_CHECKPOINTS")),
             trainer=weakref.proxy(self),
             run=RunRecord(cfg),
         )
+        self._average: WeightAverage | None = None
+        if self._extras.get("EMA_DECAY"):
+            self._average = WeightAverage(self.checkpointer.model, self._extras.EMA_DECAY)
+            self.checkpointer.add_checkpointable("model_ema", self._average.as_checkpointable())
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -235,9 +247,14 @@ class DefaultTrainer(TrainerBase):
 
         built: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
         built.append(self._build_precise_bn())
+        built.append(self._average)
         if is_main:
             built.append(
-                hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
+                hooks.PeriodicCheckpointer(
+                    self.checkpointer,
+                    cfg.SOLVER.CHECKPOINT_PERIOD,
+                    max_to_keep=extras.get("KEEP_CHECKPOINTS") or None,
+                )
             )
         if extras.get("VAL_LOSS_PERIOD"):
             built.append(self._build_validation_loss())
@@ -247,7 +264,8 @@ class DefaultTrainer(TrainerBase):
             built.append(TrainingPictures(cfg.VIS_PERIOD, cfg.INPUT.FORMAT))
 
         def evaluate() -> Any:
-            self._last_eval_results = self.test(self.cfg, self.model)
+            model = self.model if self._average is None else self._average.model
+            self._last_eval_results = self.test(self.cfg, model)
             return self._last_eval_results
 
         built.append(hooks.EvalHook(period, evaluate))

@@ -1,0 +1,110 @@
+"""Checkpoints of models that are spread over processes (FSDP): every process writes its part.
+
+A checkpoint is a folder of ``torch.distributed.checkpoint``, which any number of processes can read
+again, and ``read_checkpoint`` as one. Before PyTorch reads one, ``check_folder`` has made sure that
+it holds plain data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from retinue.checkpoint.distributed import check_folder, read_values
+from retinue.checkpoint.writer import put_folder
+from retinue.utils import comm
+
+__all__ = ["is_sharded", "load_sharded", "save_sharded"]
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Say whether parameters of a model are spread over processes."""
+    if not torch.distributed.is_available():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+@contextlib.contextmanager
+def _alone_without_a_warning() -> Iterator[bool]:
+    """Say whether this process is the only one, which PyTorch would warn of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield not torch.distributed.is_initialized()
+
+
+def save_sharded(
+    folder: str, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **rest: Any
+) -> None:
+    """Write a model, and maybe its optimizer, from all processes; they must all call it.
+
+    The folder appears when all parts are written.
+
+    Args:
+        folder: that all processes see.
+        model: spread over processes or not.
+        optimizer: of the model.
+        rest: further plain data; the main process's is written.
+    """
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import get_state_dict
+
+    folder = os.path.abspath(folder)
+    temporary = f"{folder}.tmp"
+    model_state, optimizer_state = get_state_dict(model, optimizer or [])
+    content: dict[str, Any] = {"model": model_state, **rest}
+    if optimizer is not None:
+        content["optimizer"] = optimizer_state
+    if comm.is_main_process():
+        shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    comm.synchronize()
+    with _alone_without_a_warning() as is_alone:
+        dcp.save(content, checkpoint_id=temporary, no_dist=is_alone)
+    comm.synchronize()
+    if comm.is_main_process():
+        put_folder(temporary, folder)
+    comm.synchronize()
+
+
+def load_sharded(
+    folder: str, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, Any]:
+    """Read what ``save_sharded`` wrote into a model and its optimizer, each process its part.
+
+    Args:
+        folder: that all processes see.
+        model: spread over any number of processes.
+        optimizer: of the model; its state is left out if None.
+
+    Returns:
+        The further data that was saved.
+
+    Raises:
+        DamagedFileError: If files are missing or cut.
+        CheckpointError: If they hold what could run code.
+    """
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+    check_folder(folder)
+    model_state, optimizer_state = get_state_dict(model, optimizer or [])
+    content: dict[str, Any] = {"model": model_state}
+    if optimizer is not None:
+        content["optimizer"] = optimizer_state
+    with _alone_without_a_warning() as is_alone:
+        dcp.load(content, checkpoint_id=folder, no_dist=is_alone)
+    set_state_dict(
+        model,
+        optimizer or [],
+        model_state_dict=content["model"],
+        optim_state_dict=content.get("optimizer", {}),
+    )
+    return read_values(folder, without=("model", "optimizer"))

@@ -1,0 +1,71 @@
+"""Averages of a model's weights over training, which often detect a little better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from retinue.engine.train_loop import HookBase
+from retinue.utils.errors import InputError
+
+__all__ = ["WeightAverage"]
+
+
+class WeightAverage(HookBase):
+    """Keeps an exponential moving average of weights and buffers.
+
+    ``average = decay * average + (1 - decay) * weights`` after each step (Polyak and Juditsky,
+    1992). Register it before the hook that saves, and give it to the checkpointer as
+    ``model_ema``: ``?weights=ema`` behind a checkpoint's path loads the average then.
+
+    Args:
+        model: in training; of a wrapped one, the inner module.
+        decay: between 0 and 1, such as 0.999.
+
+    Attributes:
+        model: a copy of the model with averaged weights, in evaluation mode.
+
+    Raises:
+        InputError: If ``decay`` is not between 0 and 1.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise InputError(f"WeightAverage: decay must be between 0 and 1; got {decay}")
+        self._source = model
+        self._averaged = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+        )
+        self._averaged.eval()
+
+    @property
+    def model(self) -> nn.Module:
+        return self._averaged.module
+
+    def after_step(self) -> None:
+        self._averaged.update_parameters(self._source)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing for the trainer; the checkpointer has it by ``as_checkpointable``."""
+        return {}
+
+    def as_checkpointable(self) -> _State:
+        """Return what a checkpointer saves and loads."""
+        return _State(self._averaged)
+
+
+class _State:
+    def __init__(self, averaged: AveragedModel) -> None:
+        self._averaged = averaged
+
+    def state_dict(self) -> dict[str, Any]:
+        averaged = self._averaged
+        return {"module": averaged.module.state_dict(), "n_averaged": int(averaged.n_averaged)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._averaged.module.load_state_dict(state_dict["module"])
+        self._averaged.n_averaged.copy_(torch.tensor(state_dict["n_averaged"]))
