@@ -183,8 +183,10 @@ class OutsideBackbone(Backbone):
         """Freeze what finer maps depend on, what no map depends on, and batch norms."""
         side = self._fixed_side or 8 * self.size_divisibility
         size = (self.in_channels, *((NUM_FRAMES,) if self.is_clip else ()), side, side)
-        frozen = names_behind(network, size, 2**freeze_at) if freeze_at > 0 else set()
-        used = names_behind(network, size, math.inf)
+        frozen = names_behind(
+            network, size, lambda stride: freeze_at > 0 and stride <= 2**freeze_at
+        )
+        used = names_behind(network, size, lambda stride: stride in self._strides)
         for name, parameter in self.net.named_parameters():
             if name in frozen or name not in used:
                 parameter.requires_grad = False

@@ -39,7 +39,9 @@ class Network:
 
     Attributes:
         net: the network.
-        draft: the same on the meta device, in evaluation mode: shapes without numbers.
+        draft: the whole network on the meta device, in evaluation mode: shapes without numbers.
+        draft_maps: computes all of its feature maps.
+        draft_strides: of these, in pixels.
         maps: computes the feature maps, ``(N, C, H, W)`` or ``(N, C, T, H, W)`` each.
         strides: of each map, in pixels.
         channels: of each map.
@@ -52,6 +54,8 @@ class Network:
 
     net: nn.Module
     draft: nn.Module
+    draft_maps: Maps
+    draft_strides: Sequence[int]
     maps: Maps
     strides: list[int]
     channels: list[int]
@@ -115,21 +119,23 @@ def probe(
     return side, outputs, side if len(found) == 1 and failures else 0
 
 
-def names_behind(network: Network, image_size: Sequence[int], max_stride: float) -> set[str]:
-    """Return the names of the parameters that the maps up to a stride depend on.
+def names_behind(
+    network: Network, image_size: Sequence[int], is_meant: Callable[[int], bool]
+) -> set[str]:
+    """Return the names of the parameters that maps depend on.
 
     Args:
         network: the network, whose draft is differentiated.
         image_size: ``(C, H, W)`` or ``(C, T, H, W)`` that it takes.
-        max_stride: the coarsest stride that counts, in pixels.
+        is_meant: tells of a stride whether maps of it count.
     """
     names, parameters = zip(*network.draft.named_parameters(), strict=True)
     with torch.enable_grad():
-        maps = network.maps(network.draft, torch.empty(1, *image_size, device="meta"))
-        sums = [m.sum() for m, s in zip(maps, network.strides, strict=True) if s <= max_stride]
-        if not sums:
+        maps = network.draft_maps(network.draft, torch.empty(1, *image_size, device="meta"))
+        meant = [m for m, s in zip(maps, network.draft_strides, strict=True) if is_meant(s)]
+        if not meant:
             return set()
-        grads = torch.autograd.grad(sums, parameters, allow_unused=True)
+        grads = torch.autograd.grad([m.sum() for m in meant], parameters, allow_unused=True)
     return {name for name, grad in zip(names, grads, strict=True) if grad is not None}
 
 

@@ -73,12 +73,12 @@ def make_network(
     indices = [info.out_indices[index_of_stride[stride]] for stride in strides]
     channels = dict(zip(info.out_indices, info.channels(), strict=True))
     options = options | {"out_indices": indices}
-    with torch.device("meta"):
-        draft = _features(create, name, options).eval()
     net = _weighted(create, name, pretrained, options)
     return Network(
         net=net,
         draft=draft,
+        draft_maps=_maps,
+        draft_strides=info.reduction(),
         maps=_channels_last_maps if getattr(net, "output_fmt", "") == "NHWC" else _maps,
         strides=strides,
         channels=[channels[index] for index in indices],

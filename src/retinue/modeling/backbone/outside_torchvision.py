@@ -90,18 +90,20 @@ def make_network(
     except InputError as error:
         raise InputError(f"torchvision:{name}: {error}") from error
 
-    index_of_stride = last_of_each_stride([_stride(side, m.shape[-1]) for m in found])
+    all_strides = [_stride(side, m.shape[-1]) for m in found]
+    index_of_stride = last_of_each_stride(all_strides)
     strides = choose(list(index_of_stride))
     indices = [index_of_stride[stride] for stride in strides]
     net = _create(create, weights=weights)
     _steps(net)
     used = steps[: max(indices) + 1]
-    for network in (net, draft):
-        _drop_unused(network, used)
+    _drop_unused(net, used)
     expected = models.get_model_weights(name).DEFAULT.transforms()
     return Network(
         net=net,
         draft=draft,
+        draft_maps=maps,
+        draft_strides=all_strides,
         maps=functools.partial(_pick, _maps_of(net, used), indices),
         strides=strides,
         channels=[found[i].shape[1] for i in indices],
