@@ -6,6 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from retinue import compat
 from retinue.cli.main import app
 
 PROGRAM = """
@@ -82,6 +83,7 @@ def test_no_program():
     assert done.exit_code == 2
     assert "there is no file 'nothing_here.py'" in done.stderr
 
+    assert not compat.is_installed()  # nothing was done
     assert CliRunner().invoke(app, ["run", "-m"]).exit_code == 2
     assert CliRunner().invoke(app, ["run"]).exit_code == 2
     done = CliRunner().invoke(app, ["run", "--help"])

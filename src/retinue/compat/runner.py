@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retinue.compat.hook import install
+from retinue.compat.tools.table import find_tool, run_tool, why_no_tool
 from retinue.utils.errors import InputError
 
 __all__ = ["NoProgramError", "run_program"]
@@ -34,6 +35,8 @@ def _serve_in_subprocesses() -> None:
 def run_program(arguments: Sequence[str]) -> None:
     """Run ``script.py args...`` or ``-m module args...`` as Python would, with the hook on.
 
+    Where there is no such file, ``train_net args...`` and the like are detectron2's scripts.
+
     Args:
         arguments: what follows ``retinue run`` on a command line.
 
@@ -44,16 +47,16 @@ def run_program(arguments: Sequence[str]) -> None:
         raise NoProgramError(
             "retinue run: expected a script or -m and a module, then their arguments; got nothing"
         )
+    is_module, script = arguments[0] == "-m", arguments[0]
+    if not is_module and not os.path.exists(script):
+        raise NoProgramError(f"retinue run: expected a script; there is no file {script!r}")
     _serve_in_subprocesses()
     install()
-    if arguments[0] == "-m":
+    if is_module:
         sys.argv = list(arguments[1:])
         sys.path.insert(0, os.getcwd())
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         return
-    script = arguments[0]
-    if not os.path.exists(script):
-        raise NoProgramError(f"retinue run: expected a script; there is no file {script!r}")
     sys.argv = list(arguments)
     sys.path.insert(0, str(Path(script).resolve().parent))
     runpy.run_path(script, run_name="__main__")
