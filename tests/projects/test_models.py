@@ -19,6 +19,13 @@ def build(path):
 
 
 YAML = [path for path in zoo.config_paths() if path.endswith(".yaml")]
+DENSEPOSE = "projects/DensePose/configs"
+ONE_OF_EACH_KIND = {  # of DensePose's fifty
+    f"{DENSEPOSE}/densepose_rcnn_R_50_FPN_s1x_legacy.yaml",
+    f"{DENSEPOSE}/densepose_rcnn_R_50_FPN_DL_WC2M_s1x.yaml",
+    f"{DENSEPOSE}/HRNet/densepose_rcnn_HRFPN_HRNet_w32_s1x.yaml",
+    f"{DENSEPOSE}/cse/densepose_rcnn_R_50_FPN_soft_animals_I0_finetune_m2m_16k.yaml",
+}
 LAZY = [  # transformers fill their weights slowly, even on the meta device: one of each kind
     "projects/MViTv2/configs/mask_rcnn_mvitv2_t_3x.py",
     "projects/Rethinking-BatchNorm/configs/mask_rcnn_BNhead_batch_stats.py",
@@ -29,7 +36,13 @@ LAZY = [  # transformers fill their weights slowly, even on the meta device: one
 ]
 
 
-@pytest.mark.parametrize("path", YAML + [pytest.param(p, marks=pytest.mark.slow) for p in LAZY])
+def is_quick(path):
+    return path in YAML and (not path.startswith(DENSEPOSE) or path in ONE_OF_EACH_KIND)
+
+
+@pytest.mark.parametrize(
+    "path", [p if is_quick(p) else pytest.param(p, marks=pytest.mark.slow) for p in YAML + LAZY]
+)
 def test_it_builds(path):
     assert next(build(path).parameters()).is_meta
 
@@ -37,6 +50,7 @@ def test_it_builds(path):
 def test_each_row_of_a_project_is_used_by_one_of_its_configs():
     """A row that no published config names is listed here, with how it is reached."""
     elsewhere = {
+        "build_pose_hrnet_backbone",  # without its pyramid, in configs of one's own
         "PointRendROIHeads",  # configs of PointRend's first version
         "TridentStandardROIHeads",  # for a pyramid, in configs of one's own
     }

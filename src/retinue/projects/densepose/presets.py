@@ -59,7 +59,7 @@ LEGACY = {  # the model of Güler et al. (2018)
 }
 
 
-def _hrnet(width: int, weights: str) -> Overlay:
+def _hrnet(width: int, weights: str) -> dict[str, Any]:
     channels = {
         f"MODEL.HRNET.STAGE{stage}.NUM_CHANNELS": [width * 2**branch for branch in range(stage)]
         for stage in (2, 3, 4)
@@ -97,7 +97,7 @@ BROAD = {
 }
 
 
-def _meshes(*names: str) -> Overlay:
+def _meshes(*names: str) -> dict[str, Any]:
     """Embed the vertices of these meshes; a name ends in their number."""
     embedders = {
         name: {
@@ -113,7 +113,7 @@ def _meshes(*names: str) -> Overlay:
     return {f"{HEAD}.CSE.EMBEDDERS": embedders}
 
 
-def _mesh_of_class(*names: str) -> Overlay:
+def _mesh_of_class(*names: str) -> dict[str, Any]:
     classes = {str(number): name for number, name in enumerate(names)}
     return {"DATASETS.CLASS_TO_MESH_NAME_MAPPING": classes}
 
@@ -161,7 +161,7 @@ ANIMAL_LOSSES = SOFT | BROAD | {f"{HEAD}.COARSE_SEGM_TRAINED_BY_MASKS": True}
 ALIGNED = {"DENSEPOSE_EVALUATION.EVALUATE_MESH_ALIGNMENT": True}
 
 
-def _lvis(version: int) -> Overlay:
+def _lvis(version: int) -> dict[str, Any]:
     """Train on the first (ds1) or second (ds2) set of annotated animals."""
     splits = [f"densepose_lvis_v1_ds{version}_{split}_v1" for split in ("train", "val")]
     animals = [SHEEP_ID, *OTHER_IDS]
@@ -172,7 +172,7 @@ def _lvis(version: int) -> Overlay:
     }
 
 
-def _one_class(version: int) -> Overlay:
+def _one_class(version: int) -> dict[str, Any]:
     """Call all animals sheep."""
     splits = [f"densepose_lvis_v1_ds{version}_{split}_v1" for split in ("train", "val")]
     to_sheep = {str(number): SHEEP_ID for number in OTHER_IDS}
@@ -181,7 +181,7 @@ def _one_class(version: int) -> Overlay:
     }
 
 
-def _finetune(iterations: int, *steps: int) -> Overlay:
+def _finetune(iterations: int, *steps: int) -> dict[str, Any]:
     return {"SOLVER.MAX_ITER": iterations, "SOLVER.STEPS": steps}
 
 
@@ -234,7 +234,7 @@ FROM_MASTER = (
 )
 
 
-def _bootstrap(sampler: str) -> Overlay:
+def _bootstrap(sampler: str) -> dict[str, Any]:
     """Train on what the master model predicts in videos of chimpanzees."""
     videos = {
         "DATASET": "chimpnsee",

@@ -267,23 +267,23 @@ def build_inference_based_loader(
         embedder: embeds the vertices of meshes, where that is wanted.
     """
     dataset = build_bootstrap_dataset(dataset_cfg.DATASET, dataset_cfg.IMAGE_LOADER)
-    loader = DataLoader(
+    reading, inference = dataset_cfg.IMAGE_LOADER, dataset_cfg.INFERENCE
+    images = DataLoader(
         dataset,
-        batch_size=dataset_cfg.IMAGE_LOADER.BATCH_SIZE,
+        reading.BATCH_SIZE,
         sampler=TrainingSampler(len(dataset)),
-        num_workers=dataset_cfg.IMAGE_LOADER.NUM_WORKERS,
-        collate_fn=trivial_batch_collator,
+        num_workers=reading.NUM_WORKERS,
         worker_init_fn=worker_init_reset_seed,
+        collate_fn=trivial_batch_collator,
     )
     return InferenceBasedLoader(
         model,
-        data_loader=loader,
-        data_sampler=build_data_sampler(cfg, dataset_cfg.DATA_SAMPLER, embedder),
-        data_filter=build_data_filter(dataset_cfg.FILTER),
-        shuffle=True,
-        batch_size=dataset_cfg.INFERENCE.OUTPUT_BATCH_SIZE,
-        inference_batch_size=dataset_cfg.INFERENCE.INPUT_BATCH_SIZE,
-        category_to_class_mapping=get_category_to_class_mapping(dataset_cfg.IMAGE_LOADER),
+        images,
+        build_data_sampler(cfg, dataset_cfg.DATA_SAMPLER, embedder),
+        build_data_filter(dataset_cfg.FILTER),
+        batch_size=inference.OUTPUT_BATCH_SIZE,
+        inference_batch_size=inference.INPUT_BATCH_SIZE,
+        category_to_class_mapping=get_category_to_class_mapping(reading),
     )
 
 
@@ -349,7 +349,7 @@ def build_frame_selector(cfg: CfgNode) -> FrameSelector | None:
     Raises:
         ValueError: If it is none of :class:`.FrameSelectionStrategy`.
     """
-    kinds = {
+    kinds: dict[FrameSelectionStrategy, Callable[[int], FrameSelector]] = {
         FrameSelectionStrategy.RANDOM_K: RandomKFramesSelector,
         FrameSelectionStrategy.FIRST_K: FirstKFramesSelector,
         FrameSelectionStrategy.LAST_K: LastKFramesSelector,

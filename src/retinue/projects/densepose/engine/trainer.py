@@ -142,7 +142,7 @@ class Trainer(DefaultTrainer):
         return next(iter(results.values())) if len(results) == 1 else results
 
     @classmethod
-    def build_evaluator(  # type: ignore[override]
+    def build_evaluator(
         cls,
         cfg: CfgNode,
         dataset_name: str,

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from retinue.projects.densepose.converters.base import IntTupleBox
 from retinue.projects.densepose.converters.chart_output_to_chart_result import (
     resample_uv_tensors_to_bbox,
 )
@@ -46,6 +47,12 @@ class DensePoseDataMode(str, Enum):
     I_GT_UV_0 = "igtuv0"  # annotated charts, coordinates 0
     I_GT_UV_DT = "igtuvdt"  # annotated charts
     I_DT_UV_0 = "idtuv0"  # coordinates 0
+
+
+def _whole(bbox: Sequence[float]) -> IntTupleBox:
+    """Cut a box's numbers to whole pixels."""
+    x, y, width, height = (int(number) for number in bbox)
+    return x, y, width, height
 
 
 class Comparison:
@@ -143,7 +150,7 @@ class Comparison:
                 raise InputError("a detection has a record_id; pass the multi_storage it is in")
             dt = dt | self.multi_storage.get(dt["rank"], dt["record_id"])
         if "u" in dt and "densepose" not in dt:
-            box = tuple(int(number) for number in dt["bbox"])
+            box = _whole(dt["bbox"])
             labels = resample_fine_and_coarse_segm_tensors_to_bbox(
                 dt["fine_segm"][None], dt["coarse_segm"][None], box
             )
@@ -280,10 +287,8 @@ class Comparison:
             return np.asarray(dt["cse_mask"])
         if "coarse_segm" not in dt:
             dt = self._prediction(dt)
-        box = tuple(int(number) for number in dt["bbox"])
-        found: np.ndarray = resample_coarse_segm_tensor_to_bbox(dt["coarse_segm"][None], box)[
-            0
-        ].numpy()  # type: ignore[arg-type]
+        segm = dt["coarse_segm"][None]
+        found: np.ndarray = resample_coarse_segm_tensor_to_bbox(segm, _whole(dt["bbox"]))[0].numpy()
         return found
 
     # -------------------------------------------------------------------- points on surfaces

@@ -24,6 +24,9 @@ class Detectron2COCOEvaluatorAdapter(COCOEvaluator):
         distributed: gather the results of all processes.
     """
 
+    _metadata: Metadata
+    _coco_api: hotcoco.COCO
+
     def __init__(
         self, dataset_name: str, output_dir: str | None = None, distributed: bool = True
     ) -> None:

@@ -17,7 +17,7 @@ matching.py), accumulate, summarize.
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -165,7 +165,7 @@ class DensePoseCocoEval(Comparison):
         p.catIds = sorted(set(p.catIds)) if p.useCats else p.catIds
         p.maxDets = sorted(p.maxDets)
         self._prepare()
-        compute = {
+        compute: Callable[[Any, Any], Any] = {
             "densepose": self.computeOgps,
             "keypoints": self.computeOks,
         }.get(p.iouType, self.computeIoU)

@@ -86,11 +86,8 @@ class DensePoseCOCOEvaluator(DatasetEvaluator):
         should_evaluate_mesh_alignment: bool = False,
         mesh_alignment_mesh_names: Sequence[str] | None = None,
     ) -> None:
-        self._embedder = embedder
-        self._distributed = distributed
-        self._output_dir = output_dir
-        self._evaluator_type = evaluator_type
-        self._storage = storage
+        self._distributed, self._output_dir, self._storage = distributed, output_dir, storage
+        self._evaluator_type, self._embedder = evaluator_type, embedder
         self._should_evaluate_mesh_alignment = should_evaluate_mesh_alignment
         if should_evaluate_mesh_alignment:
             if embedder is None:

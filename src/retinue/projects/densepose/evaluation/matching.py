@@ -100,7 +100,7 @@ def keypoint_similarity(
     true = np.array([row["keypoints"] for row in gt], dtype=float).reshape(len(gt), -1, 3)
     found = np.array([row["keypoints"] for row in dt], dtype=float).reshape(len(dt), 1, -1, 3)
     seen = true[..., 2] > 0  # (G, K)
-    any_seen = seen.any(axis=1, keepdims=True)
+    any_seen = np.any(seen, axis=1, keepdims=True)
     # Without labelled keypoints: how far a point is out of three boxes' width and height.
     start, size = np.split(np.array([row["bbox"] for row in gt], dtype=float)[:, None], 2, axis=2)
     points = found[..., :2]  # (D, 1, K, 2)

@@ -34,8 +34,12 @@ class Params:
         setters[iouType]()
 
     def _set(self, max_dets: list[int], areas: Sequence[str]) -> None:
-        bounds = {"all": [0, 1e10], "small": [0, 32**2], "medium": [32**2, 96**2]}
-        bounds["large"] = [96**2, 1e10]
+        bounds: dict[str, list[float]] = {
+            "all": [0, 1e10],
+            "small": [0, 32**2],
+            "medium": [32**2, 96**2],
+            "large": [96**2, 1e10],
+        }
         self.imgIds: list[Any] = []
         self.catIds: list[Any] = []
         self.iouThrs = np.linspace(0.5, 0.95, 10)

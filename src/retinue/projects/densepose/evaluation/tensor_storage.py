@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -118,7 +118,7 @@ class SingleProcessFileTensorStorage(SingleProcessTensorStorage):
         if "b" not in mode or not {"w", "r"} & set(mode):
             raise InputError(f"a tensor storage is opened by 'wb' or 'rb'; got {mode!r}")
         self.fpath = fpath
-        super().__init__(data_schema, PathManager.open(fpath, mode))
+        super().__init__(data_schema, cast(BinaryIO, PathManager.open(fpath, mode)))
 
 
 class SingleProcessRamTensorStorage(SingleProcessTensorStorage):

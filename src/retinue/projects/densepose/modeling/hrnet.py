@@ -117,7 +117,10 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
-blocks_dict = {"BASIC": BasicBlock, "BOTTLENECK": Bottleneck}
+blocks_dict: dict[str, type[BasicBlock] | type[Bottleneck]] = {
+    "BASIC": BasicBlock,
+    "BOTTLENECK": Bottleneck,
+}
 
 
 def _chain(block: Any, dim_in: int, planes: int, count: int, stride: int = 1) -> nn.Sequential:

@@ -8,6 +8,7 @@ import base64
 import dataclasses
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,8 +57,10 @@ class DensePoseChartResultWithConfidences:
 
     def to(self, device: torch.device) -> "DensePoseChartResultWithConfidences":
         """Return the result on a device."""
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return type(self)(*(None if value is None else value.to(device) for value in values))
+        moved: dict[str, Any] = {
+            name: None if x is None else x.to(device) for name, x in vars(self).items()
+        }
+        return dataclasses.replace(self, **moved)
 
 
 @dataclass

@@ -161,7 +161,8 @@ class PointsVisualizer:
         """Draw points, in colours and radii of their own if they are given."""
 
         def paint(pen: Any) -> None:
-            for number, (x, y) in enumerate(pts_xy):
+            for number, point in enumerate(pts_xy):
+                x, y = int(point[0]), int(point[1])
                 color = self.color_bgr if colors_bgr is None else tuple(colors_bgr[number])
                 r = self.r if rs is None else rs[number]
                 pen.ellipse([x - r, y - r, x + r, y + r], fill=color)

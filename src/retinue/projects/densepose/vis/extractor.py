@@ -117,7 +117,8 @@ def _with_confidences(output: Any) -> Any:
 
     if hasattr(output, "sigma_2"):
         return output
-    return decorate_predictor_output_class_with_confidences(type(output))(**vars(output))
+    plain: Any = type(output)
+    return decorate_predictor_output_class_with_confidences(plain)(**vars(output))
 
 
 class DensePoseOutputsExtractor:

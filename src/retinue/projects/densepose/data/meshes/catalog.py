@@ -7,6 +7,7 @@ a point lies on.
 from collections import UserDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from retinue.projects.densepose.data.utils import maybe_prepend_base_path
 from retinue.utils.errors import unknown_name
@@ -72,11 +73,11 @@ MESHES = [
 class _MeshCatalog(UserDict[str, MeshInfo]):
     """Meshes by name; a new name gets the next number, a known one keeps its own."""
 
-    def __init__(self, *args: object, **kwargs: MeshInfo) -> None:
+    def __init__(self, *args: Any, **kwargs: MeshInfo) -> None:
         self.mesh_ids: dict[str, int] = {}
         self.mesh_names: dict[int, str] = {}
         self.max_mesh_id = -1
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(*args, **kwargs)
 
     def __setitem__(self, key: str, value: MeshInfo) -> None:
         if key not in self.mesh_ids:

@@ -105,7 +105,7 @@ class Embedder(nn.Module):
         if not self.has_embeddings(mesh_name):
             key = "MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDERS"
             raise unknown_name("mesh", mesh_name, self.mesh_names, f"meshes are rows of {key}")
-        return getattr(self, f"embedder_{mesh_name}")()  # type: ignore[no-any-return]
+        return getattr(self, f"embedder_{mesh_name}")()
 
     def has_embeddings(self, mesh_name: str) -> bool:
         """Tell whether there is an embedder for a mesh."""

@@ -42,9 +42,6 @@ class DensePoseChartPredictor(nn.Module):
 
     def forward(self, head_outputs: torch.Tensor) -> DensePoseChartPredictorOutput:
         """Map ``(R, D, H, W)`` to predictions of 2 * ``UP_SCALE`` times that size."""
-        return DensePoseChartPredictorOutput(
-            coarse_segm=self.interp2d(self.ann_index_lowres(head_outputs)),
-            fine_segm=self.interp2d(self.index_uv_lowres(head_outputs)),
-            u=self.interp2d(self.u_lowres(head_outputs)),
-            v=self.interp2d(self.v_lowres(head_outputs)),
-        )
+        layers = self.ann_index_lowres, self.index_uv_lowres, self.u_lowres, self.v_lowres
+        coarse, fine, u, v = (self.interp2d(layer(head_outputs)) for layer in layers)
+        return DensePoseChartPredictorOutput(coarse, fine, u, v)

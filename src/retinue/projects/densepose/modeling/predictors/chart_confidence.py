@@ -30,7 +30,7 @@ class DensePoseChartConfidencePredictorMixin:
     """
 
     # Fields of the prediction that get a confidence of their own, of one channel.
-    _segmentations = ("fine_segm", "coarse_segm")
+    _segmentations: tuple[str, ...] = ("fine_segm", "coarse_segm")
 
     def __init__(self, cfg: CfgNode, input_channels: int) -> None:
         super().__init__(cfg, input_channels)  # type: ignore[call-arg]
@@ -64,9 +64,10 @@ class DensePoseChartConfidencePredictorMixin:
 
     def _predict(self, name: str, head_outputs: torch.Tensor) -> torch.Tensor:
         layer = getattr(self, f"{name}_lowres")
-        return self.interp2d(layer(head_outputs))  # type: ignore[attr-defined, no-any-return]
+        return self.interp2d(layer(head_outputs))  # type: ignore[attr-defined]
 
     def _create_output_instance(self, base_predictor_outputs: Any) -> Any:
         """Extend what the predictor gave by confidences that are None as yet."""
-        extended = decorate_predictor_output_class_with_confidences(type(base_predictor_outputs))
+        plain: Any = type(base_predictor_outputs)
+        extended = decorate_predictor_output_class_with_confidences(plain)
         return extended(**vars(base_predictor_outputs))

@@ -28,7 +28,6 @@ class DensePoseEmbeddingConfidencePredictorMixin(DensePoseChartConfidencePredict
         super()._initialize_confidence_estimation_layers(cfg, dim_in)
 
     def _create_output_instance(self, base_predictor_outputs: Any) -> Any:
-        extended = decorate_cse_predictor_output_class_with_confidences(
-            type(base_predictor_outputs)
-        )
+        plain: Any = type(base_predictor_outputs)
+        extended = decorate_cse_predictor_output_class_with_confidences(plain)
         return extended(**vars(base_predictor_outputs))

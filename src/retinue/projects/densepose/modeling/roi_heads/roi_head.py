@@ -94,7 +94,7 @@ class DensePoseROIHeads(StandardROIHeads):
     """
 
     def __init__(self, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None:
-        super().__init__(cfg, input_shape)  # type: ignore[call-arg, misc]
+        super().__init__(cfg, input_shape)  # type: ignore[call-arg, arg-type]
         self._init_densepose_head(cfg, input_shape)
 
     def _init_densepose_head(self, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None:
@@ -116,9 +116,8 @@ class DensePoseROIHeads(StandardROIHeads):
             pooler_type=head.POOLER_TYPE,
         )
         self.densepose_head: Any = build_densepose_head(cfg, channels)
-        self.densepose_predictor = build_densepose_predictor(
-            cfg, self.densepose_head.n_out_channels
-        )
+        features: int = self.densepose_head.n_out_channels  # type: ignore[assignment]
+        self.densepose_predictor = build_densepose_predictor(cfg, features)
         self.densepose_losses = build_densepose_losses(cfg)
         self.embedder = build_densepose_embedder(cfg)
 

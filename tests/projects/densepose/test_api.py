@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-with gzip.open(Path(__file__).parents[1] / "golden" / "densepose_api.json.gz", "rt") as f:
+with gzip.open(Path(__file__).parents[2] / "golden" / "densepose_api.json.gz", "rt") as f:
     RECORDED = json.load(f)
 
 KINDS = {
