@@ -214,6 +214,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_model_trains_and_predicts(variant, sample, tiny_config):
     cfg = tiny_config

@@ -18,6 +18,7 @@ from retinue.projects.meshrcnn.shapenet import (
     get_shapenet_cfg,
     heads,
     mesh_arch,
+    training,
 )
 from retinue.projects.meshrcnn.shapenet.config import PRESETS, get_published_cfg
 from retinue.projects.meshrcnn.shapenet.evaluation import evaluate_test_p2m
@@ -110,7 +111,7 @@ def tiny(kind):
 )
 def test_a_step_of_training(kind, num_faces):
     model = tiny(kind)
-    images = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 32, 32)
     voxels, stages = model(images)
     sphere = ico_sphere(1).extend(2)
     compare = MeshLoss(voxel_weight=1.0, normal_weight=0.1, gt_num_samples=20, pred_num_samples=20)
@@ -189,6 +190,56 @@ def test_splits_caches_and_sampling_online(folder):
     assert len(MeshVoxDataset(folder, {"02828884": []})) == len(MeshVoxDataset(folder, {})) == 0
     bare = MeshVoxDataset(folder, voxel_size=0)
     assert bare.collate_fn([bare[0]])[4] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [mesh_arch.SphereInitHead, mesh_arch.VoxMeshHead])
+def test_a_model_learns(folder, kind):
+    """What it begins with, a sphere of radius 1 or an unlikely cube, is far from the ball."""
+    cfg = get_shapenet_cfg()
+    cfg.MODEL.VOXEL_ON = kind is mesh_arch.VoxMeshHead
+    cfg.MODEL.VOXEL_HEAD.VOXEL_ONLY_ITERS = 0
+    cfg.MODEL.MESH_HEAD.PRED_NUM_SAMPLES = 50
+    cfg.SOLVER.BASE_LR = 0.003
+    torch.manual_seed(0)
+    model = tiny(kind)
+    dataset = MeshVoxDataset(folder, voxel_size=8, num_samples=42)
+    batch = dataset.collate_fn([dataset[0], dataset[1]])
+    first = training.train(cfg, model, [batch], 1)
+    cfg.MODEL.VOXEL_HEAD.VOXEL_ONLY_ITERS = 3
+    last = training.train(cfg, model, [batch], 25)
+    assert last < 0.7 * first
+
+
+def test_a_step_that_explodes_is_left_out(folder, caplog):
+    cfg = get_shapenet_cfg()
+    cfg.MODEL.MESH_HEAD.PRED_NUM_SAMPLES = 20
+    cfg.SOLVER.SKIP_LOSS_THRESH = 2.0
+    dataset = MeshVoxDataset(folder, voxel_size=0, num_samples=42)
+    batch = dataset.collate_fn([dataset[0], dataset[1]])
+    wild = batch._replace(points=batch.points * 1000)
+    usual = training.train(cfg, tiny(mesh_arch.SphereInitHead), [batch, wild], 2)
+    assert usual < 100
+    assert "Step 1 is left out" in caplog.text
+
+
+def test_optimizers_and_schedules():
+    cfg = get_shapenet_cfg()
+    model = nn.Linear(1, 1)
+    assert isinstance(training.build_optimizer(cfg, model), torch.optim.Adam)
+    cfg.SOLVER.OPTIMIZER = "sgd"
+    assert isinstance(training.build_optimizer(cfg, model), torch.optim.SGD)
+    cfg.SOLVER.OPTIMIZER = "adamw"
+    with pytest.raises(KeyError, match="did you mean 'adam'"):
+        training.build_optimizer(cfg, model)
+
+    assert training.learning_rate(cfg, 5, 10) == 1
+    cfg.SOLVER.LR_SCHEDULER_NAME = "cosine"
+    rates = [training.learning_rate(cfg, step, 1500) for step in (0, 250, 500, 1000, 1500)]
+    assert rates == pytest.approx([0.1, 0.55, 1, 0.5, 0])
+    cfg.SOLVER.LR_SCHEDULER_NAME = "cosin"
+    with pytest.raises(KeyError, match="did you mean 'cosine'"):
+        training.learning_rate(cfg, 0, 1)
 
 
 class Oracle(nn.Module):

@@ -3,7 +3,8 @@
 The package ``shapenet`` of the public project: a ResNet reads the picture, voxels and meshes are
 predicted for all of it, in world space, through the known camera.
 
-Reading order: coords (the camera), mesh_arch (the models), heads, mesh_loss, data, evaluation.
+Reading order: coords (the camera), mesh_arch (the models), heads, mesh_loss, data, training,
+evaluation.
 """
 
 from retinue.utils.lazy import lazy_exports
@@ -25,5 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "heads": "",
         "mesh_arch": "",
         "mesh_loss": "",
+        "train": f"{_HERE}.training",
+        "training": "",
     },
 )
