@@ -48,10 +48,16 @@ def run_program(arguments: Sequence[str]) -> None:
             "retinue run: expected a script or -m and a module, then their arguments; got nothing"
         )
     is_module, script = arguments[0] == "-m", arguments[0]
+    tool = None
     if not is_module and not os.path.exists(script):
-        raise NoProgramError(f"retinue run: expected a script; there is no file {script!r}")
+        tool = find_tool(script)
+        if tool is None:
+            raise NoProgramError(f"retinue run: {why_no_tool(script)}")
     _serve_in_subprocesses()
     install()
+    if tool is not None:
+        run_tool(tool, arguments[1:])
+        return
     if is_module:
         sys.argv = list(arguments[1:])
         sys.path.insert(0, os.getcwd())
