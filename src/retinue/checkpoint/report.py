@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 __all__ = [
     "IncompatibleKeys",
     "LoadReport",
-    "describe_incompatible",
     "get_missing_parameters_message",
     "get_unexpected_parameters_message",
     "group_names",
@@ -81,30 +80,6 @@ def describe_shapes(incorrect_shapes: Iterable[tuple[str, Shape, Shape]]) -> str
         f"{name}: {saved} in the checkpoint, {own} here" for name, saved, own in incorrect_shapes
     ]
     return _listed(lines, None)
-
-
-def describe_incompatible(
-    incompatible: IncompatibleKeys, num_tensors: int, *, max_lines: int = 30
-) -> str:
-    """Report a load: how many tensors came, and by module which did not.
-
-    Args:
-        incompatible: the differences.
-        num_tensors: how many the model has.
-        max_lines: modules that each list names at most.
-    """
-    other_shape = {name for name, _, _ in incompatible.incorrect_shapes}
-    missing = [name for name in incompatible.missing_keys if name not in other_shape]
-    num_loaded = num_tensors - len(missing) - len(other_shape)
-    parts = [f"Loaded {num_loaded} of the model's {num_tensors} tensors."]
-    if other_shape:
-        shapes = describe_shapes(incompatible.incorrect_shapes)
-        parts.append("Of another shape, kept as initialised:" + shapes)
-    if missing:
-        parts.append(get_missing_parameters_message(missing, max_lines))
-    if incompatible.unexpected_keys:
-        parts.append(get_unexpected_parameters_message(incompatible.unexpected_keys, max_lines))
-    return "\n".join(parts)
 
 
 @dataclass
