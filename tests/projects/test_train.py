@@ -7,9 +7,7 @@ from retinue.data.datasets.register_coco import register_coco_instances
 from retinue.data.datasets.shapes import write_shapes
 from retinue.projects import train
 
-POINT_REND = (
-    "projects/PointRend/configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml"
-)
+POINT_REND = "projects/PointRend/configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml"
 SMALL = {
     "DATASETS.TRAIN": "('shapes',)",
     "DATASETS.TEST": "('shapes',)",

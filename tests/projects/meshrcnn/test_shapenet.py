@@ -207,7 +207,7 @@ def test_a_model_learns(folder, kind):
     batch = dataset.collate_fn([dataset[0], dataset[1]])
     first = training.train(cfg, model, [batch], 1)
     cfg.MODEL.VOXEL_HEAD.VOXEL_ONLY_ITERS = 3
-    last = training.train(cfg, model, [batch], 25)
+    last = training.train(cfg, model, [batch], 60)
     assert last < 0.7 * first
 
 
