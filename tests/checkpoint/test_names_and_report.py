@@ -84,7 +84,7 @@ def test_a_torchvision_backbone_lands_in_a_detector(tmp_path, caplog):
         "bbox_pred.bias",
     ]
     assert report.warnings == []
-    assert "Names were torchvision's or timm's ResNet's; 70 are other than ours." in caplog.text
+    assert "Names as in torchvision's or timm's ResNet; 70 are other than ours." in caplog.text
 
 
 def test_silent_killers_are_said(tmp_path, caplog):

@@ -138,7 +138,7 @@ class LoadReport:
         num_tensors = len(self.loaded) + len(self.reinitialised) + len(self.missing)
         parts = [f"Loaded {len(self.loaded)} of the model's {num_tensors} tensors."]
         if self.source:
-            parts.append(f"Names were {self.source}'s; {len(self.renamed)} are other than ours.")
+            parts.append(f"Names as in {self.source}; {len(self.renamed)} are other than ours.")
         if self.reshaped:
             lines = _by_reason(self.reshaped)
             parts.append("Changed to fit:" + _listed(lines, max_lines))
