@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from retinue.structures import Boxes
+from retinue.layers import ShapeSpec
+from retinue.modeling.backbone import Backbone
+from retinue.structures import Boxes, Instances
 from retinue.torchvision import (
     AnchorGenerator,
     FasterRCNN,
@@ -21,6 +23,7 @@ from retinue.torchvision import (
     RetinaNet,
     TwoMLPHead,
 )
+from retinue.torchvision.roi_heads import _is_tiny
 
 
 class OneMap(nn.Module):
@@ -258,6 +261,57 @@ def test_poolers_name_maps_that_there_are():
         FasterRCNN(OneMap(), 2, box_roi_pool=pool)
     with pytest.raises(ValueError, match="mask_roi_pool: expected names"):
         MaskRCNN(OneMap(), 2, mask_roi_pool=pool)
+
+
+def test_anchors_are_whole_pixels_ratio_by_ratio():
+    """torchvision's: sqrt(0.5) * 32 = 22.6 wide halves to 11.3, so 11; ratios before sizes."""
+    anchors = AnchorGenerator(sizes=((32, 64),), aspect_ratios=((0.5, 1.0),))
+
+    assert next(iter(anchors.cell_anchors)).tolist() == [
+        [-23, -11, 23, 11],
+        [-45, -23, 45, 23],
+        [-16, -16, 16, 16],
+        [-32, -32, 32, 32],
+    ]
+
+
+def test_cells_that_reach_beyond_the_batch_move_closer():
+    """96 pixels are 6 cells of stride 16, and 2 of stride 64: positions 48 pixels apart."""
+    anchors = AnchorGenerator(sizes=((32,), (128,)), aspect_ratios=((1.0,), (1.0,)))
+    shapes = {"0": ShapeSpec(channels=1, stride=16), "1": ShapeSpec(channels=1, stride=64)}
+
+    _, coarse = anchors.fit(shapes)([torch.zeros(1, 1, 6, 6), torch.zeros(1, 1, 2, 2)])
+
+    assert coarse.get_centers().tolist() == [[0, 0], [48, 0], [0, 48], [48, 48]]
+
+
+def test_a_backbone_of_this_library_tells_its_channels_and_colours():
+    class Own(Backbone):
+        image_mean, image_std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 16, stride=16)
+
+        def forward(self, x):
+            return {"stride16": self.conv(x)}
+
+        def output_shape(self):
+            return {"stride16": ShapeSpec(channels=8, stride=16)}
+
+    for model in (FasterRCNN(Own(), 2), RetinaNet(Own(), 2)):
+        assert model.transform.image_mean == (0.1, 0.2, 0.3)
+        assert model.transform.image_std == (0.4, 0.5, 0.6)
+    assert FasterRCNN(Own(), 2, image_mean=(0, 0, 0)).transform.image_mean == (0, 0, 0)
+
+
+def test_boxes_without_area_in_the_image_are_no_detections():
+    proposals = [Instances((50, 60)), Instances((20, 30))]
+    for one, boxes in zip(proposals, ([[0.0, 0, 9, 9]], [[0.0, 0, 9, 9]]), strict=True):
+        one.proposal_boxes = Boxes(boxes)
+    boxes = torch.tensor([[5.0, 5, 9, 9, 61, 0, 70, 9], [5, 21, 9, 29, -5, -5, 9, 9]])
+
+    assert _is_tiny(boxes, proposals).tolist() == [[False, True], [True, False]]
 
 
 def test_older_numbers_are_names():
