@@ -172,6 +172,14 @@ def test_what_finer_maps_depend_on_is_frozen(asked):
     ]
 
 
+def test_pretrained_weights_say_what_they_expect(asked, caplog):
+    OutsideBackbone("timm:net", pretrained=True, pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3)
+    assert caplog.text == ""
+
+    OutsideBackbone("timm:net", pretrained=True)
+    assert "expect RGB images less pixel_mean=[127.5, 102.0, 76.5]" in caplog.text
+
+
 def test_batch_norms_of_pretrained_networks_keep_their_statistics(asked):
     backbone = OutsideBackbone("timm:net", pretrained=True).train()
     before = backbone.net[0][1].running_mean.clone()

@@ -20,6 +20,7 @@ build_outside_backbone reads a config.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from ast import literal_eval
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from retinue.config import CfgNode
 
 __all__ = ["OutsideBackbone", "build_outside_backbone"]
+
+logger = logging.getLogger(__name__)
 
 
 class OutsideBackbone(Backbone):
@@ -134,6 +137,15 @@ class OutsideBackbone(Backbone):
         self.temporal_strides = {n: times[s] for n, s in self._names.items() if s in times}
         self.image_mean, self.image_std = network.mean, network.std
         self._convert_input(pixel_mean, pixel_std, input_format)
+        if pretrained and pixel_mean is None:
+            logger.warning(
+                "%s: its weights expect RGB images less pixel_mean=%s, over pixel_std=%s; let the"
+                " detector normalise so, or say here by pixel_mean, pixel_std and input_format how"
+                " it does",
+                name,
+                [round(x, 3) for x in self.pixel_mean],
+                [round(x, 3) for x in self.pixel_std],
+            )
         self._freeze(network, freeze_at, pretrained if freeze_norm is None else freeze_norm)
 
     @property
