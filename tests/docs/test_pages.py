@@ -36,18 +36,18 @@ TINY = [
 def files(tmp_path_factory):
     """What pages take for granted: pictures, annotations, a config."""
     root = tmp_path_factory.mktemp("files")
-    data = write_shapes(root / "data", num_train=4, num_val=2)
+    drawn = tmp_path_factory.mktemp("drawn")
+    write_shapes(drawn, num_train=4, num_val=2)
     (root / "images").mkdir()
     for split in ("train", "val"):
-        content = json.loads((root / "data" / f"{split}.json").read_text())
+        content = json.loads((drawn / f"{split}.json").read_text())
         for image in content["images"]:
             name = f"{split}_{image['file_name']}"
             (root / "images" / name).write_bytes(
-                (root / "data" / split / image["file_name"]).read_bytes()
+                (drawn / split / image["file_name"]).read_bytes()
             )
             image["file_name"] = name
         (root / f"{split}.json").write_text(json.dumps(content))
-    assert data.val_json.is_file()
     (root / "photos").mkdir()
     for name in ("a.jpg", "b.jpg", "picture.png", "street.jpg", "photos/1.jpg"):
         write_sample(root / name, size_hw=(96, 128))
