@@ -96,3 +96,63 @@ def test_squeeze_and_excitation(is_3d):
         for parameter in block.parameters():
             torch.nn.init.zeros_(parameter)
         assert torch.allclose(block(x), x / 2)
+
+
+@pytest.fixture
+def manager(hook):
+    from iopath.common.file_io import PathManager
+
+    return PathManager()
+
+
+def test_writing_in_another_thread(manager, tmp_path):
+    closed = []
+    names = [str(tmp_path / name) for name in "ab"]
+    with manager.opena(names[0], "w", callback_after_file_close=lambda: closed.append(1)) as file:
+        assert file.write("first ") == 6
+        file.write("second")
+    with manager.opena(names[1], "wb") as file:
+        file.write(b"third")
+    assert manager.async_join(names[0])
+    assert Path(names[0]).read_text() == "first second"
+    assert closed == [1]
+    assert manager.async_join()
+    assert manager.async_close()
+    assert Path(names[1]).read_bytes() == b"third"
+    with pytest.raises(ValueError, match="a mode that only writes, such as 'w'; got 'r'"):
+        manager.opena(names[0])
+
+
+def test_a_write_that_fails_is_told(manager, tmp_path):
+    with manager.opena(str(tmp_path / "a"), "wb") as file:
+        file.write("text, not bytes")
+    assert manager.async_close() is False
+
+
+def test_a_working_directory_of_the_managers_own(manager, tmp_path):
+    (tmp_path / "a.txt").write_text("there")
+    assert manager.set_cwd(str(tmp_path))
+    with manager.open("a.txt") as file:
+        assert file.read() == "there"
+    assert manager.exists("a.txt")
+    assert manager._native._get_path_with_cwd("a.txt") == str(tmp_path / "a.txt")
+    with pytest.raises(ValueError, match="set_cwd: expected a folder; got 'nowhere'"):
+        manager.set_cwd("nowhere")
+    assert manager.set_cwd(None)
+    assert not manager.exists("a.txt")
+
+
+def test_what_a_handler_has_not(manager):
+    from iopath.common.file_io import HTTPURLHandler, PathHandler, TabularIO
+
+    handler = HTTPURLHandler()
+    assert handler.MAX_FILENAME_LEN == 250
+    assert manager._PathManager__get_path_handler("/a") is manager._native
+    assert PathHandler()._get_path_with_cwd("a") == "a"
+    manager.set_logging(False)
+    with pytest.raises(NotImplementedError, match="does not support opent"):
+        manager.opent("/a")
+    with pytest.raises(NotImplementedError, match="does not support set_cwd"):
+        handler._set_cwd("/a")
+    with TabularIO() as table, pytest.raises(NotImplementedError, match="must define __iter__"):
+        iter(table)

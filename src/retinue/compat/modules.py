@@ -18,7 +18,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from retinue.compat.absent import NotCarriedError, why_absent
-from retinue.compat.served import VERSION, VERSIONS, names_of
+from retinue.compat.served import VERSION, VERSIONS, home_of, members_of, names_of
 
 __all__ = ["AliasLoader", "CollectionLoader", "RefusingLoader", "ShimLoader", "undo_additions"]
 
@@ -59,6 +59,7 @@ class AliasLoader(InspectLoader):
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._own_spec  # importlib has put the alias's there
         _add_names(module, self.name)
+        add_members(self.home.replace("retinue.", "detectron2.", 1))
         _alias_hidden_modules(module, self.name)
         if self.name == "detectron2.layers":  # which defines torch.ops.detectron2 there
             importlib.import_module("retinue.compat.native")
@@ -116,8 +117,30 @@ def _add_names(module: ModuleType, alias: str) -> None:
     module.__dict__["__getattr__"] = getattr_
 
 
+_members: dict[tuple[type, str], Any] = {}  # what a class had under a name that was added
+_ABSENT = object()
+
+
+def add_members(module: str) -> None:
+    """Give classes of a module the methods that only code for detectron2 looks for."""
+    for name, target in members_of(module).items():
+        class_name, member = name.split(".")
+        home = (names_of(module) or {}).get(class_name) or f"{home_of(module)}:{class_name}"
+        cls = resolve(home)
+        if (cls, member) not in _members:
+            found = resolve(target)
+            _members[cls, member] = vars(cls).get(member, _ABSENT)
+            setattr(cls, member, found)
+
+
 def undo_additions() -> None:
-    """Take back what ``_add_names`` did to the modules."""
+    """Take back what was added to modules and classes."""
+    for (cls, member), before in _members.items():
+        if before is _ABSENT:
+            delattr(cls, member)
+        else:
+            setattr(cls, member, before)
+    _members.clear()
     for module, own in _replaced.values():
         if own is None:
             del module.__dict__["__getattr__"]
@@ -156,6 +179,7 @@ class CollectionLoader(Loader):
         )
         if rows:
             module.__dict__["__all__"] = sorted(n for n in rows if not n.startswith("_"))
+        add_members(name)
         if name in VERSIONS:
             module.__dict__["__version__"] = VERSIONS[name]
 
@@ -199,13 +223,26 @@ class ShimLoader(Loader):
 
 
 class RefusingLoader(Loader):
-    """Fails to load, and says why."""
+    """Fails to load, and says why.
 
-    def __init__(self, error: ImportError) -> None:
+    Args:
+        error: what is raised.
+        late: load an empty module, and fail where a name of it is asked for.
+    """
+
+    def __init__(self, error: ImportError, *, late: bool = False) -> None:
         self._error = error
+        self._late = late
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        if self._late:
+            return None
         raise self._error
 
     def exec_module(self, module: ModuleType) -> None:
-        raise self._error
+        def getattr_(name: str) -> Any:
+            if name.startswith("__"):
+                raise _missing(module.__name__, name)
+            raise self._error
+
+        module.__dict__["__getattr__"] = getattr_

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from retinue.utils.download import download as fetch
@@ -60,6 +60,15 @@ class LazyPath(os.PathLike[str]):
 
 class TabularIO:
     """What a reader of tables provides: a context manager to iterate over."""
+
+    def __enter__(self) -> TabularIO:
+        return self
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        """Close what was opened; nothing by default."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"{type(self).__name__} must define __iter__")
 
 
 class OneDrivePathHandler(HTTPURLHandler):

@@ -3,7 +3,8 @@
 A name under one of ``PACKAGES`` or ``FALLBACKS`` is a module of retinue's, the same object. The
 packages of ``COLLECTIONS`` exist as tables of names only: ``names.tsv`` says where each lives, in
 rows of module, name and ``module:attribute``. Rows whose module is served by one of retinue's add
-names that detectron2's module happened to import, or that moved.
+names that detectron2's module happened to import, or that moved. A name such as ``RPN.step`` is
+added to the class.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ __all__ = [
     "VERSION",
     "VERSIONS",
     "home_of",
+    "members_of",
     "names_of",
 ]
 
@@ -48,7 +50,12 @@ FALLBACKS = {
 }
 """Served where no package of the name is installed; detectron2's projects bring them."""
 
-COLLECTIONS = {"fvcore": True, "iopath": True, "pycocotools": False}
+COLLECTIONS = {
+    "MultiScaleDeformableAttention": False,
+    "fvcore": True,
+    "iopath": True,
+    "pycocotools": False,
+}
 """Packages of forwarded names, and whether they are served even where the real one is installed."""
 
 
@@ -79,6 +86,14 @@ def _rows() -> Mapping[str, Mapping[str, str]]:
     return table
 
 
+@functools.cache
 def names_of(module: str) -> Mapping[str, str] | None:
     """Return the forwarded names of a served module: name -> ``"module:attribute"``."""
-    return _rows().get(module)
+    rows = _rows().get(module)
+    return None if rows is None else {name: t for name, t in rows.items() if "." not in name}
+
+
+def members_of(module: str) -> Mapping[str, str]:
+    """Return what is added to classes of a served module: ``Class.name`` -> target."""
+    rows = _rows().get(module, {})
+    return {name: target for name, target in rows.items() if "." in name}

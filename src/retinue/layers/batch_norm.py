@@ -95,12 +95,23 @@ class FrozenBatchNorm2d(nn.Module):
         state_dict: dict[str, Any],
         prefix: str,
         local_metadata: Mapping[str, Any],
-        *args: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         if (local_metadata.get("version") or 0) < 2:  # checkpoints with weight and bias alone
             state_dict.setdefault(f"{prefix}running_mean", torch.zeros_like(self.running_mean))
             state_dict.setdefault(f"{prefix}running_var", torch.ones_like(self.running_var))
-        super()._load_from_state_dict(state_dict, prefix, dict(local_metadata), *args)
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            dict(local_metadata),
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
 
     def __repr__(self) -> str:
         return f"FrozenBatchNorm2d(num_features={self.num_features}, eps={self.eps})"

@@ -83,16 +83,15 @@ class _AnchorGenerator(nn.Module):
     _columns_of_x: ClassVar[slice]
     _columns_of_y: ClassVar[slice]
 
-    def __init__(
-        self, cell_anchors: Iterable[torch.Tensor], strides: Sequence[int], offset: float
-    ) -> None:
+    cell_anchors: BufferList
+
+    def __init__(self, strides: Sequence[int], offset: float) -> None:
         super().__init__()
         if not 0.0 <= offset < 1.0:
             raise InputError(f"anchor generator: offset must be in [0, 1); got {offset}")
         self.strides = strides
         self.num_features = len(strides)
         self.offset = offset
-        self.cell_anchors = BufferList(anchors.float() for anchors in cell_anchors)
 
     @property
     def num_anchors(self) -> list[int]:
@@ -186,10 +185,11 @@ class DefaultAnchorGenerator(_AnchorGenerator):
     def __init__(
         self, *, sizes: Values, aspect_ratios: Values, strides: Sequence[int], offset: float = 0.5
     ) -> None:
-        level_sizes = _broadcast_params(sizes, len(strides), "sizes")
-        level_ratios = _broadcast_params(aspect_ratios, len(strides), "aspect_ratios")
-        cells = map(self.generate_cell_anchors, level_sizes, level_ratios)
-        super().__init__(cells, strides, offset)
+        super().__init__(strides, offset)
+        self.cell_anchors = self._calculate_anchors(
+            _broadcast_params(sizes, len(strides), "sizes"),
+            _broadcast_params(aspect_ratios, len(strides), "aspect_ratios"),
+        )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Sequence[ShapeSpec]) -> dict[str, Any]:
@@ -200,6 +200,13 @@ class DefaultAnchorGenerator(_AnchorGenerator):
             "strides": [shape.stride for shape in input_shape],
             "offset": anchors.OFFSET,
         }
+
+    def _calculate_anchors(
+        self, sizes: Sequence[Sequence[float]], aspect_ratios: Sequence[Sequence[float]]
+    ) -> BufferList:
+        """Make the anchors of one position of each level, ``(A, 4)`` each."""
+        cells = map(self.generate_cell_anchors, sizes, aspect_ratios)
+        return BufferList(anchors.float() for anchors in cells)
 
     def generate_cell_anchors(
         self,
@@ -243,11 +250,12 @@ class RotatedAnchorGenerator(_AnchorGenerator):
         angles: Values,
         offset: float = 0.5,
     ) -> None:
-        level_sizes = _broadcast_params(sizes, len(strides), "sizes")
-        level_ratios = _broadcast_params(aspect_ratios, len(strides), "aspect_ratios")
-        level_angles = _broadcast_params(angles, len(strides), "angles")
-        cells = map(self.generate_cell_anchors, level_sizes, level_ratios, level_angles)
-        super().__init__(cells, strides, offset)
+        super().__init__(strides, offset)
+        self.cell_anchors = self._calculate_anchors(
+            _broadcast_params(sizes, len(strides), "sizes"),
+            _broadcast_params(aspect_ratios, len(strides), "aspect_ratios"),
+            _broadcast_params(angles, len(strides), "angles"),
+        )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Sequence[ShapeSpec]) -> dict[str, Any]:
@@ -259,6 +267,16 @@ class RotatedAnchorGenerator(_AnchorGenerator):
             "offset": anchors.OFFSET,
             "angles": anchors.ANGLES,
         }
+
+    def _calculate_anchors(
+        self,
+        sizes: Sequence[Sequence[float]],
+        aspect_ratios: Sequence[Sequence[float]],
+        angles: Sequence[Sequence[float]],
+    ) -> BufferList:
+        """Make the anchors of one position of each level, ``(A, 5)`` each."""
+        cells = map(self.generate_cell_anchors, sizes, aspect_ratios, angles)
+        return BufferList(anchors.float() for anchors in cells)
 
     def generate_cell_anchors(
         self,

@@ -10,6 +10,7 @@ Units
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -143,6 +144,20 @@ class DenseDetector(nn.Module):
     def preprocess_image(self, batched_inputs: ImageDicts) -> ImageList:
         """Normalise, pad and stack the images."""
         return image_batch(batched_inputs, self.backbone, self.pixel_mean, self.pixel_std)
+
+    def _move_to_current_device(self, x: Any) -> Any:
+        """Bring a tensor or structure of the inputs to the device of the model."""
+        return x.to(self.device)
+
+    def visualize_training(self, batched_inputs: ImageDicts, results: list[Instances]) -> None:
+        """Put a picture of the first image, its objects and detections, into the storage.
+
+        Args:
+            batched_inputs: as for ``forward``.
+            results: detections of each image, in pixels of the network input.
+        """
+        put_picture = importlib.import_module("retinue.visualization.training").put_picture
+        put_picture(batched_inputs, results, getattr(self, "input_format", None), stacked=True)
 
     def _transpose_dense_predictions(
         self, predictions: Sequence[list[torch.Tensor]], dims_per_anchor: Sequence[int]

@@ -14,6 +14,7 @@ Source: Ren et al., "Faster R-CNN" (2015), https://arxiv.org/abs/1506.01497.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from retinue.modeling.proposal_generator.build import build_proposal_generator
 from retinue.modeling.roi_heads.roi_heads import build_roi_heads
 from retinue.structures import ImageList, Instances
 from retinue.utils.errors import InputError
+from retinue.utils.events import get_event_storage, has_event_storage
 
 if TYPE_CHECKING:
     from retinue.config import CfgNode
@@ -53,7 +55,7 @@ class GeneralizedRCNN(nn.Module):
         pixel_mean: what is subtracted from each channel of an image.
         pixel_std: what each channel is then divided by.
         input_format: order of the channels, such as ``"BGR"``; told to whoever draws.
-        vis_period: every how many iterations a hook draws proposals; 0 for never.
+        vis_period: every how many iterations proposals are drawn; 0 for never.
 
     Raises:
         InputError: If the statistics differ in length, or drawing is asked for without a format.
@@ -122,6 +124,12 @@ class GeneralizedRCNN(nn.Module):
 
         proposals, proposal_losses = self.propose(images, features, batched_inputs, targets)
         _, detector_losses = self.roi_heads(images, features, proposals, targets)
+        if (
+            self.vis_period > 0
+            and has_event_storage()
+            and get_event_storage().iter % self.vis_period == 0
+        ):
+            self.visualize_training(batched_inputs, proposals)
         return detector_losses | proposal_losses
 
     def propose(
@@ -176,6 +184,15 @@ class GeneralizedRCNN(nn.Module):
     def preprocess_image(self, batched_inputs: ImageDicts) -> ImageList:
         """Normalise, pad and stack the images."""
         return image_batch(batched_inputs, self.backbone, self.pixel_mean, self.pixel_std)
+
+    def _move_to_current_device(self, x: Any) -> Any:
+        """Bring a tensor or structure of the inputs to the device of the model."""
+        return x.to(self.device)
+
+    def visualize_training(self, batched_inputs: ImageDicts, proposals: list[Instances]) -> None:
+        """Put a picture of the first image, its objects and proposals, into the storage."""
+        put_picture = importlib.import_module("retinue.visualization.training").put_picture
+        put_picture(batched_inputs, proposals, self.input_format)
 
     @staticmethod
     def _postprocess(
@@ -261,3 +278,7 @@ class ProposalNetwork(nn.Module):
                 proposals, batched_inputs, images.image_sizes, strict=True
             )
         ]
+
+    def _move_to_current_device(self, x: Any) -> Any:
+        """Bring a tensor or structure of the inputs to the device of the model."""
+        return x.to(self.device)

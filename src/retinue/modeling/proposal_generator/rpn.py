@@ -368,9 +368,8 @@ class RPN(nn.Module):
                 pred_anchor_deltas,
                 [boxes.tensor.expand(num_images, -1, -1) for boxes in anchors],
             )  # (N, K), (K,), (N, K, B), (N, K, B)
-            boxes = self.box2box_transform.apply_deltas(
-                deltas.reshape(-1, box_dim), sources.reshape(-1, box_dim)
-            ).view_as(deltas)
+            flat = type(anchors[0])(sources.reshape(-1, box_dim)), deltas.reshape(1, -1, box_dim)
+            boxes = self._decode_proposals([flat[0]], [flat[1]])[0].view_as(deltas)
             return top_proposals(
                 boxes,
                 scores,
@@ -381,6 +380,17 @@ class RPN(nn.Module):
                 self.min_box_size,
                 self.training,
             )
+
+    def _decode_proposals(
+        self, anchors: list[Boxes], pred_anchor_deltas: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Move ``R_l`` anchors by ``(N, R_l, B)`` deltas, each level: ``(N, R_l, B)`` boxes."""
+        return [
+            self.box2box_transform.apply_deltas(
+                deltas.flatten(0, 1), boxes.tensor.repeat(len(deltas), 1)
+            ).view_as(deltas)
+            for boxes, deltas in zip(anchors, pred_anchor_deltas, strict=True)
+        ]
 
 
 def _check_anchors(in_features: Sequence[str], head: nn.Module, anchor_generator: Any) -> None:

@@ -130,10 +130,18 @@ class ConvFCHead(nn.Module):
         return self.prediction(x).reshape(-1, *self.output_shape)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         rename_keys(state_dict, prefix, {"coarse_mask_fc": "fc"})
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        lists = missing_keys, unexpected_keys, error_msgs
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
 
 
 class PointRendMaskHead(nn.Module):
@@ -202,14 +210,14 @@ class PointRendMaskHead(nn.Module):
             "roi_pooler_in_features": head.IN_FEATURES,
             "roi_pooler_size": head.POOLER_RESOLUTION,
         }
-        args |= cls._init_point_head(cfg, input_shape)
+        args |= cls._point_head_from_config(cfg, input_shape)
         channels = sum(input_shape[f].channels or 0 for f in head.IN_FEATURES)
         side = head.POOLER_RESOLUTION
         region = ShapeSpec(channels=channels, height=side, width=side)
-        return args | cls._init_roi_head(cfg, region, args.get("point_head"))
+        return args | cls._roi_head_from_config(cfg, region, args.get("point_head"))
 
     @classmethod
-    def _init_roi_head(
+    def _roi_head_from_config(
         cls, cfg: CfgNode, region: ShapeSpec, point_head: nn.Module | None
     ) -> dict[str, Any]:
         """Build the head that sees a whole region."""
@@ -217,7 +225,9 @@ class PointRendMaskHead(nn.Module):
         return {"coarse_head": head(cfg, region)}
 
     @classmethod
-    def _init_point_head(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+    def _point_head_from_config(
+        cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
+    ) -> dict[str, Any]:
         """Build the arguments of the point head; none if there is to be none."""
         if not cfg.MODEL.ROI_MASK_HEAD.POINT_HEAD_ON:
             return {}
@@ -411,7 +421,7 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
         self.regularizer = regularizer
 
     @classmethod
-    def _init_roi_head(
+    def _roi_head_from_config(
         cls, cfg: CfgNode, region: ShapeSpec, point_head: nn.Module | None
     ) -> dict[str, Any]:
         if point_head is None:
@@ -423,7 +433,9 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
         }
 
     @classmethod
-    def _init_point_head(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
+    def _point_head_from_config(
+        cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
+    ) -> dict[str, Any]:
         head = cfg.MODEL.POINT_HEAD
         return _point_head_and_features(cfg, input_shape) | {
             "mask_point_train_num_points": head.TRAIN_NUM_POINTS,
@@ -457,9 +469,9 @@ class ImplicitPointRendMaskHead(PointRendMaskHead):
 
     def _get_point_logits(
         self,
-        point_fine_grained_features: torch.Tensor,
+        fine_grained_features: torch.Tensor,
         point_coords: torch.Tensor,
-        coarse_mask: torch.Tensor,
+        parameters: torch.Tensor,
     ) -> torch.Tensor:
         """Predict ``(R, K, P)`` at points; the region is described by its parameters."""
-        return self.point_head(point_fine_grained_features, point_coords, coarse_mask)
+        return self.point_head(fine_grained_features, point_coords, parameters)

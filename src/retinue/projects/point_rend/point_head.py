@@ -183,8 +183,7 @@ class ImplicitPointHead(nn.Module):
             self.register_buffer("positional_encoding_gaussian_matrix", frequencies)
 
         dims = [self.in_channels, *[channels] * (num_layers - 1), num_classes]
-        self._layers = list(itertools.pairwise(dims))  # (channels in, channels out) of each
-        self.num_weight_params = [a * b for a, b in self._layers]
+        self.num_weight_params = [a * b for a, b in itertools.pairwise(dims)]
         self.num_bias_params = dims[1:]
         self.num_params = sum(self.num_weight_params) + sum(self.num_bias_params)
 
@@ -225,11 +224,44 @@ class ImplicitPointHead(nn.Module):
             seen.append(fine_grained_features)
         x = torch.cat(seen, dim=1)  # (R, in_channels, P)
 
-        sizes = [*self.num_weight_params, *self.num_bias_params]
-        parts = parameters.split(sizes, dim=1)
-        for i, (dim_in, dim_out) in enumerate(self._layers):
-            weight = parts[i].reshape(-1, dim_out, dim_in)
-            bias = parts[self.num_layers + i][:, :, None]
-            x = torch.baddbmm(bias, weight, x)  # (R, dim_out, P)
-            x = F.relu(x) if i < self.num_layers - 1 else x
-        return x
+        weights, biases = self._parse_params(
+            parameters,
+            self.in_channels,
+            self.channels,
+            self.num_classes,
+            self.num_weight_params,
+            self.num_bias_params,
+        )
+        return self._dynamic_mlp(x, weights, biases, len(parameters))
+
+    @staticmethod
+    def _parse_params(
+        pred_params: torch.Tensor,
+        in_channels: int,
+        channels: int,
+        num_classes: int,
+        num_weight_params: Sequence[int],
+        num_bias_params: Sequence[int],
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Cut ``(R, num_params)`` into weights ``(R, out, in)`` and biases ``(R, out, 1)``."""
+        parts = pred_params.split([*num_weight_params, *num_bias_params], dim=1)
+        num_layers = len(num_weight_params)
+        dims = [in_channels, *[channels] * (num_layers - 1), num_classes]
+        weights = [
+            part.reshape(-1, dim_out, dim_in)
+            for part, (dim_in, dim_out) in zip(parts, itertools.pairwise(dims), strict=False)
+        ]
+        return weights, [part[:, :, None] for part in parts[num_layers:]]
+
+    @staticmethod
+    def _dynamic_mlp(
+        features: torch.Tensor,
+        weights: Sequence[torch.Tensor],
+        biases: Sequence[torch.Tensor],
+        num_instances: int,
+    ) -> torch.Tensor:
+        """Send ``(R, C, P)`` through the layers of each of the R regions: ``(R, K, P)``."""
+        x = features
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            x = F.relu(torch.baddbmm(bias, weight, x))  # (R, out, P)
+        return torch.baddbmm(biases[-1], weights[-1], x)

@@ -29,7 +29,14 @@ class PointRendROIHeads(StandardROIHeads):
         return super()._init_mask_head(cfg, input_shape)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         rename_keys(
             state_dict,
@@ -39,4 +46,5 @@ class PointRendROIHeads(StandardROIHeads):
                 "mask_coarse_head": "mask_head.coarse_head",
             },
         )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        lists = missing_keys, unexpected_keys, error_msgs
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)

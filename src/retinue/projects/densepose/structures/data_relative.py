@@ -134,22 +134,42 @@ class DensePoseDataRelative:
             densepose_transform_data: what charts become in a mirror; not needed for embeddings
                 without parts.
         """
-        flips = sum(isinstance(t, T.HFlipTransform) for t in transforms.transforms)
-        if flips % 2:
-            self._mirror(densepose_transform_data)
-        for transform in transforms.transforms:
-            if isinstance(transform, T.RotationTransform):
-                self._rotate(transform)
-
-    def _mirror(self, symmetries: DensePoseTransformData | None) -> None:
-        self.x = self.MASK_SIZE - self.x
-        if hasattr(self, "i"):
-            self._flip_iuv_semantics(_known(symmetries))
-        if hasattr(self, "vertex_ids"):
-            self._flip_vertices()
+        self._transform_pts(transforms, densepose_transform_data)
         if hasattr(self, "segm"):
-            parts = self.segm.new_tensor(_known(symmetries).mask_label_symmetries)
-            self.segm = parts[torch.flip(self.segm, [1]).long()]
+            self._transform_segm(transforms, densepose_transform_data)
+
+    def _transform_pts(
+        self, transforms: T.TransformList, dp_transform_data: DensePoseTransformData | None
+    ) -> None:
+        if _is_mirrored(transforms):
+            self.x = self.MASK_SIZE - self.x
+            if hasattr(self, "i"):
+                self._flip_iuv_semantics(_known(dp_transform_data))
+            if hasattr(self, "vertex_ids"):
+                self._flip_vertices()
+        for rotation in _rotations(transforms):
+            scale = np.array([rotation.w, rotation.h]) / self.MASK_SIZE
+            points = rotation.apply_coords(np.stack([self.x, self.y], axis=1) * scale) / scale
+            self.x, self.y = torch.as_tensor(points, dtype=self.x.dtype).T
+
+    def _transform_segm(
+        self, transforms: T.TransformList, dp_transform_data: DensePoseTransformData | None
+    ) -> None:
+        if _is_mirrored(transforms):
+            self.segm = torch.flip(self.segm, [1])
+            self._flip_segm_semantics(_known(dp_transform_data))
+        for rotation in _rotations(transforms):
+            self._transform_segm_rotation(rotation)
+
+    def _flip_segm_semantics(self, dp_transform_data: DensePoseTransformData) -> None:
+        """Say what parts become."""
+        parts = self.segm.new_tensor(dp_transform_data.mask_label_symmetries)
+        self.segm = parts[self.segm.long()]
+
+    def _transform_segm_rotation(self, rotation: T.RotationTransform) -> None:
+        labels = F.interpolate(self.segm[None, None], (rotation.h, rotation.w))[0, 0]
+        turned = torch.as_tensor(rotation.apply_segmentation(labels.numpy()))
+        self.segm = F.interpolate(turned[None, None], (self.MASK_SIZE,) * 2)[0, 0]
 
     def _flip_iuv_semantics(self, dp_transform_data: DensePoseTransformData) -> None:
         """Say what charts and coordinates in them become."""
@@ -173,15 +193,13 @@ class DensePoseDataRelative:
             )
         self.vertex_ids = load_mesh_symmetry(mesh.symmetry)["vertex_transforms"][self.vertex_ids]
 
-    def _rotate(self, rotation: T.RotationTransform) -> None:
-        size_wh = np.array([rotation.w, rotation.h])
-        scale = size_wh / self.MASK_SIZE
-        points = rotation.apply_coords(np.stack([self.x, self.y], axis=1) * scale) / scale
-        self.x, self.y = torch.as_tensor(points, dtype=self.x.dtype).T
-        if hasattr(self, "segm"):
-            labels = F.interpolate(self.segm[None, None], (rotation.h, rotation.w))[0, 0]
-            turned = torch.as_tensor(rotation.apply_segmentation(labels.numpy()))
-            self.segm = F.interpolate(turned[None, None], (self.MASK_SIZE,) * 2)[0, 0]
+
+def _is_mirrored(transforms: T.TransformList) -> bool:
+    return sum(isinstance(t, T.HFlipTransform) for t in transforms.transforms) % 2 == 1
+
+
+def _rotations(transforms: T.TransformList) -> list[T.RotationTransform]:
+    return [t for t in transforms.transforms if isinstance(t, T.RotationTransform)]
 
 
 def _known(symmetries: DensePoseTransformData | None) -> DensePoseTransformData:
