@@ -109,6 +109,7 @@ def build_trainer(output: Path, annotations: Path, *, iterations: int, is_detect
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (40, 48, 56), 48
     cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.WARMUP_ITERS = 2, 0.01, 5
     cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.0  # detections from the beginning
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = is_detector  # which would diverge at this rate
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS = iterations, (iterations // 2,)
     cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD = 3, 10
     cfg.OUTPUT_DIR, cfg.SEED = str(output), 7
