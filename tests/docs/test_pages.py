@@ -43,9 +43,7 @@ def files(tmp_path_factory):
         content = json.loads((drawn / f"{split}.json").read_text())
         for image in content["images"]:
             name = f"{split}_{image['file_name']}"
-            (root / "images" / name).write_bytes(
-                (drawn / split / image["file_name"]).read_bytes()
-            )
+            (root / "images" / name).write_bytes((drawn / split / image["file_name"]).read_bytes())
             image["file_name"] = name
         (root / f"{split}.json").write_text(json.dumps(content))
     (root / "photos").mkdir()
