@@ -33,7 +33,7 @@ def archive():
     """A whole zip file, as ``torch.save`` writes them."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as z:
-        z.writestr("a/data.pkl", bytes(range(256)) * 300)
+        z.writestr(zipfile.ZipInfo("a/data.pkl"), bytes(range(256)) * 300)  # of no time of day
     return file.getvalue()
 
 
