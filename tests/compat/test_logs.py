@@ -33,6 +33,7 @@ def test_each_message_comes_once(capsys, tmp_path, arguments):
     logging.getLogger("retinue.data.build").warning("once")
 
     assert capsys.readouterr().out.count("once") == 1
+    assert (tmp_path / "log.txt").read_text().count("once") == 1
 
 
 def test_the_file_has_whole_names(tmp_path):

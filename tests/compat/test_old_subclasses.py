@@ -13,48 +13,6 @@ def _served(hook):
 
 
 @pytest.fixture
-def cfg():
-    from detectron2.config import get_cfg
-
-    cfg = get_cfg()
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.RESNETS.DEPTH = 18
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
-    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 8
-    cfg.MODEL.BACKBONE.NAME = "build_tiny_backbone"
-    cfg.MODEL.RPN.IN_FEATURES = ["p3"]
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p3"]
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
-    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 2
-    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
-    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 8
-    return cfg
-
-
-@pytest.fixture(autouse=True)
-def backbone_registry(hook):
-    from detectron2.layers import ShapeSpec
-    from detectron2.modeling import BACKBONE_REGISTRY, Backbone
-
-    class Tiny(Backbone):
-        def __init__(self, cfg, input_shape):
-            super().__init__()
-            self.p3 = nn.Conv2d(3, 4, 8, stride=8)
-
-        def forward(self, x):
-            return {"p3": self.p3(x)}
-
-        def output_shape(self):
-            return {"p3": ShapeSpec(channels=4, stride=8)}
-
-    BACKBONE_REGISTRY._obj_map["build_tiny_backbone"] = Tiny
-    yield
-    del BACKBONE_REGISTRY._obj_map["build_tiny_backbone"]
-
-
-@pytest.fixture
 def batch():
     from detectron2.structures import Boxes, Instances
 

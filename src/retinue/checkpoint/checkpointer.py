@@ -231,7 +231,7 @@ class Checkpointer:
         if not path:
             self.logger.info("No checkpoint was given: the model starts from its initial weights")
             return {}
-        self.logger.info("Loading checkpoint from %s", path)
+        self.logger.info("[%s] Loading from %s ...", type(self).__name__, path)
         self.report = LoadReport(path)
         if os.path.isdir(path) and is_sharded(self.model):
             return self._load_sharded(path, checkpointables)

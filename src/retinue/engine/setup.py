@@ -94,24 +94,24 @@ def default_setup(cfg: Any, args: Any) -> None:
     for name in ("fvcore", "detectron2"):  # code written for detectron2 logs under its name
         setup_logger(output_dir, distributed_rank=rank, name=name)
     logger = setup_logger(output_dir, distributed_rank=rank)
-    logger.info("This is process %d of %d", rank, comm.get_world_size())
-    logger.info("Environment:\n%s", collect_env_info())
-    logger.info("Command line: %s", args)
+    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
+    logger.info("Environment info:\n%s", collect_env_info())
+    logger.info("Command line arguments: %s", args)
     config_file = getattr(args, "config_file", "")
     if config_file:
         with PathManager.open(config_file, "r") as file:
-            logger.info("%s:\n%s", config_file, file.read())
+            logger.info("Contents of args.config_file=%s:\n%s", config_file, file.read())
 
     if comm.is_main_process() and output_dir:
         path = os.path.join(output_dir, "config.yaml")
         if isinstance(cfg, CfgNode):
             text = cfg.dump()
-            logger.info("Running with this config:\n%s", text)
+            logger.info("Running with full config:\n%s", text)
             with atomic_write(path, "w") as file:
                 file.write(text)
         else:
             LazyConfig.save(cfg, path)
-        logger.info("The whole config is in %s", path)
+        logger.info("Full config saved to %s", path)
 
     seed = _try_get_key(cfg, "SEED", "train.seed", default=-1)
     seed_all_rng(None if seed < 0 else seed + rank)

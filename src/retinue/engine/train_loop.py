@@ -111,7 +111,7 @@ class TrainerBase:
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run the iterations from ``start_iter`` to ``max_iter - 1``."""
-        logger.info("Training from iteration %d to %d", start_iter, max_iter)
+        logger.info("Starting training from iteration %d", start_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
         self._stop_requested = False

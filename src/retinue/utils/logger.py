@@ -121,10 +121,12 @@ def setup_logger(
         if distributed_rank > 0:
             path = f"{path}.rank{distributed_rank}"
         PathManager.mkdirs(os.path.dirname(path))
-        file = logging.StreamHandler(_cached_log_stream(path))
-        file.setLevel(logging.DEBUG)
-        file.setFormatter(logging.Formatter(PLAIN_FORMAT, DATE_FORMAT))
-        logger.addHandler(file)
+        stream = _cached_log_stream(path)
+        if not any(getattr(handler, "stream", None) is stream for handler in logger.handlers):
+            file = logging.StreamHandler(stream)
+            file.setLevel(logging.DEBUG)
+            file.setFormatter(logging.Formatter(PLAIN_FORMAT, DATE_FORMAT))
+            logger.addHandler(file)
     return logger
 
 

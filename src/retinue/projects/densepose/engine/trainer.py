@@ -137,7 +137,7 @@ class Trainer(DefaultTrainer):
                 evaluator = evaluators[number]
             results[name] = inference_on_dataset(model, loader, evaluator) if takes_part else {}
             if comm.is_main_process():
-                logger.info("Results on %s:", name)
+                logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])
         return next(iter(results.values())) if len(results) == 1 else results
 
