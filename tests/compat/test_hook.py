@@ -336,3 +336,90 @@ def test_the_users_setup_module_runs(tmp_path):
     )
 
     assert out.stdout.split("\n")[:2] == ["set up", "imported"]
+
+
+def test_an_extension_that_few_models_use_is_refused_late(tmp_path, monkeypatch, hook):
+    _write_package(tmp_path, "adet")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from adet import _C
+
+    assert not hasattr(_C, "__path__")
+    with pytest.raises(ImportError, match=r"adet\._C is a compiled extension"):
+        _ = _C.bezier_align_forward
+    for name in ("adet", "adet._C"):
+        del sys.modules[name]
+
+
+def _attention_inputs():
+    generator = torch.Generator().manual_seed(0)
+    shapes = torch.tensor([[4, 6], [2, 3]])
+    starts = torch.tensor([0, 24])
+    value = torch.rand(2, 30, 2, 3, generator=generator, dtype=torch.float64)
+    points = torch.rand(2, 5, 2, 2, 3, 2, generator=generator, dtype=torch.float64) * 1.4 - 0.2
+    weights = torch.rand(2, 5, 2, 2, 3, generator=generator, dtype=torch.float64)
+    return value, shapes, starts, points, weights
+
+
+def _attention_at(value, points, weights, n, q, m):
+    """Head ``m`` of query ``q`` by loops: bilinear between the centres of positions."""
+    total = torch.zeros(3, dtype=torch.float64)
+    for level, (start, height, width) in enumerate([(0, 4, 6), (24, 2, 3)]):
+        for p in range(3):
+            x = points[n, q, m, level, p, 0] * width - 0.5
+            y = points[n, q, m, level, p, 1] * height - 0.5
+            for row in range(height):
+                for column in range(width):
+                    share = (1 - (x - column).abs()).clamp(0) * (1 - (y - row).abs()).clamp(0)
+                    here = value[n, start + row * width + column, m]
+                    total = total + weights[n, q, m, level, p] * share * here
+    return total
+
+
+def test_deformable_attention_of_many_projects(hook):
+    import MultiScaleDeformableAttention as attention
+
+    value, shapes, starts, points, weights = _attention_inputs()
+    found = attention.ms_deform_attn_forward(value, shapes, starts, points, weights, 64)
+
+    assert found.shape == (2, 5, 6)
+    for n, q, m in [(0, 0, 0), (1, 3, 1), (0, 4, 1)]:
+        expected = _attention_at(value, points, weights, n, q, m)
+        torch.testing.assert_close(found[n, q, 3 * m : 3 * m + 3], expected)
+
+    leaves = [t.clone().requires_grad_() for t in (value, points, weights)]
+    out = attention.ms_deform_attn_forward(leaves[0], shapes, starts, *leaves[1:])
+    grad = torch.ones_like(out)
+    out.backward(grad)
+    grads = attention.ms_deform_attn_backward(value, shapes, starts, points, weights, grad, 64)
+    for got, leaf in zip(grads, leaves, strict=True):
+        torch.testing.assert_close(got, leaf.grad)
+
+
+def test_ids_of_panoptic_pictures(hook):
+    import numpy as np
+    from panopticapi.utils import id2rgb, rgb2id
+
+    ids = np.array([[0, 255], [256, 65536 * 3 + 256 * 2 + 1]])
+
+    assert id2rgb(ids).tolist() == [[[0, 0, 0], [255, 0, 0]], [[0, 1, 0], [1, 2, 3]]]
+    assert rgb2id(id2rgb(ids)).tolist() == ids.tolist()
+    assert (rgb2id((1, 2, 3)), id2rgb(513)) == (ids[1, 1], [1, 2, 0])
+
+
+def test_a_projects_own_class_takes_the_place_of_ours():
+    from retinue.utils.errors import InputError
+    from retinue.utils.registry import Registry
+
+    rows = {
+        "TridentConv": "retinue.projects.tridentnet.trident_conv:TridentConv",
+        "Other": "collections:Other",
+    }
+    registry = Registry("SHAPE", rows)
+    ours = registry.get("TridentConv")
+    theirs = registry.register(type("TridentConv", (), {}))
+
+    assert registry.get("TridentConv") is theirs is not ours
+    with pytest.raises(InputError, match="already registered"):
+        registry.register(type("TridentConv", (), {}))
+    with pytest.raises(InputError, match="already registered"):
+        registry.register(type("Other", (), {}))

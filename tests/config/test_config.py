@@ -404,7 +404,8 @@ k: !!python/long 5
     "tag",
     [
         "!!python/object/apply:os.system ['touch hacked']",
-        "!!python/object/apply:eval ['1 + 1']",
+        "!!python/object/apply:eval ['open(1)']",
+        "!!python/object/apply:eval [1, 2]",
         "!!python/object/new:os.system ['touch hacked']",
         "!!python/bytes aGk=",
     ],

@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from retinue.checkpoint import DetectionCheckpointer
 from retinue.checkpoint.checkpointer import CheckpointError
 from retinue.checkpoint.reader import read_checkpoint
 from retinue.data import DatasetCatalog, MetadataCatalog
-from retinue.engine import DefaultTrainer, HookBase, NonFiniteLossError, create_ddp_model
+from retinue.engine import (
+    DefaultTrainer,
+    HookBase,
+    NonFiniteLossError,
+    SimpleTrainer,
+    create_ddp_model,
+)
 from retinue.engine.run_plan import num_training_images, plan_epochs
 from retinue.evaluation import DatasetEvaluator
 
@@ -465,3 +472,25 @@ def test_hooks_see_gradients(small_cfg):
     trainer.register_hooks([Look()])
     trainer.train()
     assert seen == [True] * 6
+
+
+def test_a_trainer_that_builds_everything_itself(small_cfg):
+    """As in projects for detectron2 that call the constructor above ``DefaultTrainer``'s."""
+
+    class Own(DefaultTrainer):
+        def __init__(self, cfg):
+            super(DefaultTrainer, self).__init__()
+            model = self.build_model(cfg)
+            optimizer = self.build_optimizer(cfg, model)
+            self._trainer = SimpleTrainer(model, self.build_train_loader(cfg), optimizer)
+            self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+            self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=self)
+            self.start_iter, self.max_iter, self.cfg = 0, cfg.SOLVER.MAX_ITER, cfg
+            self.register_hooks(self.build_hooks())
+
+    small_cfg.DATASETS.TEST = ()
+    Own(small_cfg).train()
+    again = Own(small_cfg)
+    again.resume_or_load(resume=True)
+
+    assert again.start_iter == small_cfg.SOLVER.MAX_ITER

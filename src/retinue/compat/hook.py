@@ -21,6 +21,7 @@ from types import ModuleType
 
 from retinue.compat import logs
 from retinue.compat.absent import (
+    USED_BY_FEW,
     CompiledExtensionError,
     NotCarriedError,
     unbuilt_extension,
@@ -120,7 +121,7 @@ class _Last(MetaPathFinder):
             return _spec_of_alias(fullname, FALLBACKS[fullname])
         if rest and fullname.endswith("._C"):
             error = CompiledExtensionError(unbuilt_extension(fullname))
-            return ModuleSpec(fullname, RefusingLoader(error))
+            return ModuleSpec(fullname, RefusingLoader(error, late=fullname in USED_BY_FEW))
         return None
 
 

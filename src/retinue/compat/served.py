@@ -54,6 +54,7 @@ COLLECTIONS = {
     "MultiScaleDeformableAttention": False,
     "fvcore": True,
     "iopath": True,
+    "panopticapi": False,
     "pycocotools": False,
 }
 """Packages of forwarded names, and whether they are served even where the real one is installed."""

@@ -10,6 +10,8 @@ from typing import IO, Any
 
 import yaml
 
+from retinue.config.yaml_expressions import ExpressionError, evaluate
+
 __all__ = ["load_yaml"]
 
 _PREFIX = "tag:yaml.org,2002:python/"
@@ -19,6 +21,7 @@ _MAX_BYTES = 32 << 20
 _MAX_DEPTH = 100
 _MAX_VALUES = 1_000_000  # with what aliases repeat written out
 _ORDERED_DICT = "object/apply:collections.OrderedDict"
+_EVAL = ("object/apply:eval", "object/apply:builtins.eval")
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -66,11 +69,17 @@ class _PlainLoader(yaml.SafeLoader):
             return self.construct_mapping(node, deep=True)
         if isinstance(node, yaml.MappingNode) and kind in ("object", "object/new"):
             return self.attributes(name, node)
+        reason = ""
+        if isinstance(node, yaml.SequenceNode) and suffix in _EVAL:
+            try:
+                return evaluate(*map(str, self.construct_sequence(node)))
+            except (ExpressionError, TypeError) as error:
+                reason = f" ({error})"
         raise yaml.constructor.ConstructorError(
             None,
             None,
-            f"tag !!python/{suffix} would run code, which reading a file never does; write the"
-            " value itself",
+            f"tag !!python/{suffix} would run code, which reading a file never does{reason}; write"
+            " the value itself",
             node.start_mark,
         )
 

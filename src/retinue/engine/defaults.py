@@ -15,6 +15,7 @@ import logging
 import random
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,7 @@ from retinue.utils.events import (
 )
 from retinue.utils.file_io import PathManager
 from retinue.utils.logger import setup_logger
+from retinue.utils.served_names import served_name
 
 if TYPE_CHECKING:
     from retinue.evaluation import DatasetEvaluator
@@ -146,9 +148,15 @@ class DefaultTrainer(TrainerBase):
         ``trainer = DefaultTrainer(cfg); trainer.resume_or_load(); trainer.train()``
     """
 
+    # Trainers of many projects build everything themselves and leave __init__ out.
+    _extras: CfgNode = CfgNode()
+    _average: WeightAverage | None = None
+    _own_loader: Any = None
+    _last_eval_results: Any = None
+
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
-        if not logging.getLogger("retinue").isEnabledFor(logging.INFO):
+        if not logging.getLogger(served_name("retinue")).isEnabledFor(logging.INFO):
             setup_logger()
         check_datasets(cfg, type(self))
         check_class_count(cfg, type(self))
@@ -177,16 +185,21 @@ class DefaultTrainer(TrainerBase):
             trainer=weakref.proxy(self),
             run=RunRecord(cfg),
         )
-        self._average: WeightAverage | None = None
         if self._extras.get("EMA_DECAY"):
             self._average = WeightAverage(self.checkpointer.model, self._extras.EMA_DECAY)
             self.checkpointer.add_checkpointable("model_ema", self._average.as_checkpointable())
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
-        self._interrupt = Interrupt()
-        self._last_eval_results: Any = None
         self.register_hooks(self.build_hooks())
+
+    @cached_property
+    def _interrupt(self) -> Interrupt:
+        return Interrupt()
+
+    @cached_property
+    def _seed(self) -> int:
+        return self.cfg.SEED if self.cfg.SEED >= 0 else comm.shared_random_seed()
 
     def _build_inner_trainer(
         self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer
@@ -225,13 +238,14 @@ class DefaultTrainer(TrainerBase):
         """
         is_resuming = resume and self.checkpointer.has_checkpoint()
         rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        record = self.checkpointer.checkpointables["run"].loaded if is_resuming else rest.get("run")
+        saved = self.checkpointer.checkpointables.get("run") if is_resuming else None
+        record = saved.loaded if saved else rest.get("run")
         check_same_classes(self.cfg, record, is_resuming=is_resuming)
         if not is_resuming:
             return
         self.start_iter = self.iter + 1  # the checkpoint has the iteration that it was saved after
         logger.info("Resuming at iteration %d", self.start_iter)
-        if self._trainer.data_loader is self._own_loader:
+        if self._trainer.data_loader is self._own_loader is not None:
             del self._own_loader
             self._trainer.reset_data_loader(
                 lambda: self._build_train_loader(self.cfg, self.start_iter)
@@ -461,7 +475,7 @@ class DefaultTrainer(TrainerBase):
                 continue
             results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
-                logger.info("Results on %s:", name)
+                logger.info("Evaluation results for %s in csv format:", name)  # programs parse it
                 print_csv_format(results[name])
         return next(iter(results.values())) if len(results) == 1 else results
 

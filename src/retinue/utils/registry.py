@@ -15,6 +15,8 @@ from retinue.utils.served_names import served_name
 
 __all__ = ["Registry", "locate"]
 
+_REPLACEABLE = "retinue.projects."  # rows that give way to a project's own class of the name
+
 
 class Registry:
     """A table from names to classes or functions.
@@ -51,6 +53,9 @@ class Registry:
     def register(self, obj: Any = None) -> Any:
         """Add a class or function under its ``__name__``; a decorator, or called with it.
 
+        One of ``retinue.projects`` gives way: code of the project that it was built after may
+        register its own.
+
         Raises:
             InputError: If another object has that name already.
         """
@@ -69,6 +74,10 @@ class Registry:
     def _do_register(self, name: str, obj: Any) -> None:
         row = self._catalog.get(name)
         is_row_itself = row == f"{getattr(obj, '__module__', '')}:{name}"
+        if row is not None and row.startswith(_REPLACEABLE) and not is_row_itself:
+            del self._catalog[name]  # the project itself is there, with its own
+            self._obj_map.pop(name, None)
+            row = None
         if name in self._obj_map or (row is not None and not is_row_itself):
             raise InputError(
                 f"{self._name} registry: {name!r} was already registered"
