@@ -167,7 +167,7 @@ def test_a_download_is_checked_and_its_licence_printed(published):
     result = run("download", "model")
 
     assert result.exit_code == 0, result.output
-    where, size, licence = result.stdout.splitlines()
+    where, size, licence = result.stdout.splitlines()[-3:]
     assert where.endswith("model.bin")
     assert size == "2,048 bytes; checked: size, MD5, SHA256"
     assert licence == "licence: CC0 (a page)"
