@@ -55,6 +55,21 @@ def test_levels_set_for_detectron2_count(capsys):
     assert "shown" in out
 
 
+def test_a_level_set_for_one_module_counts_without_setup():
+    heard = []
+    listener = logging.Handler()
+    listener.emit = lambda record: heard.append(record.name)
+    module = logging.getLogger("detectron2.utils.events")
+    module.setLevel(logging.DEBUG)
+    module.addHandler(listener)
+    logging.getLogger("retinue.utils.events").debug("heard")
+    logging.getLogger("retinue.utils.env").info("not heard")
+    module.removeHandler(listener)
+    module.setLevel(logging.NOTSET)
+
+    assert heard == ["detectron2.utils.events"]
+
+
 def test_without_setup_messages_reach_the_root():
     heard = []
 

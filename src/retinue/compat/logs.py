@@ -29,14 +29,14 @@ class _Renaming(logging.Handler):
 
 
 _handler = _Renaming()
-_before: list[tuple[logging.Logger | None, bool]] = []
+_before: list[tuple[int, bool]] = []
 
 
 def connect() -> None:
     """Send retinue's messages to the loggers of detectron2."""
-    ours, theirs = logging.getLogger(_OURS), logging.getLogger(_THEIRS)
-    _before.append((ours.parent, ours.propagate))
-    ours.parent = theirs  # whose level counts, then
+    ours = logging.getLogger(_OURS)
+    _before.append((ours.level, ours.propagate))
+    ours.setLevel(1)  # the levels of detectron2's loggers count
     ours.propagate = False
     ours.addHandler(_handler)
     serving[_OURS] = _THEIRS
@@ -45,6 +45,7 @@ def connect() -> None:
 def disconnect() -> None:
     """Undo ``connect``."""
     ours = logging.getLogger(_OURS)
-    ours.parent, ours.propagate = _before.pop()
+    level, ours.propagate = _before.pop()
+    ours.setLevel(level)
     ours.removeHandler(_handler)
     del serving[_OURS]
