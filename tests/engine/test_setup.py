@@ -63,7 +63,12 @@ def test_a_job_has_its_folder_log_config_and_seed(tmp_path, capsys):
     saved = yaml.safe_load((tmp_path / "a" / "output" / "config.yaml").read_text())
     assert (saved["SEED"], saved["OUTPUT_DIR"]) == (5, cfg.OUTPUT_DIR)
     log = (tmp_path / "a" / "output" / "log.txt").read_text()
-    for text in ("process: 0. World size: 1", "Environment info:", "arguments: ", "mine.yaml:\nSEED"):
+    for text in (
+        "process: 0. World size: 1",
+        "Environment info:",
+        "arguments: ",
+        "mine.yaml:\nSEED",
+    ):
         assert text in log
     assert "Full config saved to" in capsys.readouterr().out
     assert torch.equal(first, torch.rand(2, generator=torch.Generator().manual_seed(5)))
