@@ -12,6 +12,7 @@ torchvision = pytest.importorskip(
     "torchvision", exc_type=ImportError, reason="run by `make interop`"
 )
 
+from torchvision import tv_tensors  # noqa: E402
 from torchvision.ops import masks_to_boxes  # noqa: E402
 from torchvision.transforms import v2 as T  # noqa: E402
 
@@ -24,7 +25,6 @@ from retinue.torchvision import (  # noqa: E402
     MultiScaleRoIAlign,
     RPNHead,
 )
-from torchvision import tv_tensors  # noqa: E402
 
 
 class Pedestrians(torch.utils.data.Dataset):

@@ -23,10 +23,9 @@ from retinue.utils import comm
 from ..common.train import train
 
 try:
+    from torchvision import datasets
     from torchvision.models import resnet
     from torchvision.transforms import transforms as T
-
-    from torchvision import datasets
 except ImportError as error:
     raise ImportError("this config needs torchvision: pip install torchvision") from error
 
