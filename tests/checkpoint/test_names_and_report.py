@@ -11,7 +11,7 @@ from retinue.checkpoint import DetectionCheckpointer
 from retinue.checkpoint.classes import Layout, find_layout, map_rows
 from retinue.checkpoint.conventions import TRAINED, check_conventions
 from retinue.checkpoint.convert import convert_checkpoint
-from retinue.checkpoint.names import recognise, unwrap
+from retinue.checkpoint.names import put_under_prefix, recognise, unwrap
 from retinue.checkpoint.reader import Checkpoint, read_checkpoint
 from retinue.checkpoint.report import LoadReport
 from retinue.checkpoint.writer import write_checkpoint
@@ -76,7 +76,7 @@ def test_a_torchvision_backbone_lands_in_a_detector(tmp_path, caplog):
     report = checkpointer.report
     assert report.source == "torchvision's or timm's ResNet"
     assert report.renamed["backbone.res2.0.conv1.norm.weight"] == "layer1.0.bn1.weight"
-    assert report.unexpected == ["stem.fc.bias", "stem.fc.weight"]
+    assert sorted(report.unexpected) == ["stem.fc.bias", "stem.fc.weight"]
     assert report.missing == [
         "cls_score.weight",
         "cls_score.bias",
@@ -283,3 +283,110 @@ def test_convert_translates_and_keeps(tmp_path):
     assert torch.equal(model.backbone.stem.conv1.weight, state["conv1.weight"])
     convert_checkpoint(tmp_path / "a.pth", tmp_path / "c.pkl", keep_names=True)
     assert "module.conv1.weight" in read_checkpoint(tmp_path / "c.pkl").weights
+
+
+REGNET = ["stem.0.weight", "trunk_output.block1.block1-0.f.a.0.weight"]
+VIT = ["conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"]
+SWIN = ["features.0.0.weight", "features.1.0.attn.relative_position_bias_table"]
+LAYERS = ["layers.0.blocks.0.attn.qkv.weight", "layers.0.downsample.reduction.weight"]
+SAM = ["neck.0.weight", "pos_embed", "blocks.0.norm1.bias"]
+
+
+@pytest.mark.parametrize(
+    ("signature", "more"),
+    [
+        (
+            ["stem.conv.weight", "s1.b1.conv1.conv.weight", "s1.b1.conv1.bn.weight"],
+            {
+                "s2.b1.downsample.bn.bias": "s2.b1.bn.bias",
+                "s2.b3.se.fc2.bias": "s2.b3.f.se.f_ex.2.bias",
+            },
+        ),
+        (
+            REGNET,
+            {
+                "trunk_output.block4.block4-11.f.c.1.bias": "s4.b12.f.c_bn.bias",
+                "trunk_output.block2.block2-0.proj.1.bias": "s2.b1.bn.bias",
+            },
+        ),
+        (
+            VIT,
+            {
+                "encoder.layers.encoder_layer_1.self_attention.in_proj_bias": (
+                    "blocks.1.attn.qkv.bias"
+                ),
+                "encoder.layers.encoder_layer_1.mlp.linear_2.bias": "blocks.1.mlp.fc2.bias",
+                "encoder.pos_embedding": "pos_embed",
+            },
+        ),
+        (
+            SWIN,
+            {
+                "features.2.norm.bias": "layers.0.downsample.norm.bias",
+                "features.7.1.mlp.3.bias": "layers.3.blocks.1.mlp.fc2.bias",
+                "norm.bias": "norm3.bias",
+            },
+        ),
+        (LAYERS, {"layers.3.blocks.0.norm1.bias": None, "norm.bias": "norm3.bias"}),
+        (SAM, {"blocks.0.attn.rel_pos_h": None}),
+        ([f"image_encoder.{name}" for name in SAM], {"image_encoder.pos_embed": "pos_embed"}),
+        (
+            ["conv1.6.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight"],
+            {"conv1.4.bias": "stem.conv2.norm.bias", "bn1.bias": "stem.conv3.norm.bias"},
+        ),
+    ],
+)
+def test_names_of_other_networks(signature, more):
+    """By hand from the packages' sources; ``tests/interop`` compares whole networks."""
+    state = {name: torch.zeros(1) for name in [*signature, *more]}
+    _, old_of_new = recognise(state).translate(state)
+
+    assert {new: old for new, old in old_of_new.items() if old in more} == {
+        new or old: old for old, new in more.items()
+    }
+
+
+def test_maps_of_places_become_lists():
+    state = {name: torch.zeros(1) for name in SAM} | {
+        "pos_embed": torch.arange(12.0).view(1, 2, 3, 2)
+    }
+    converted, _ = recognise(state).translate(state)
+    assert torch.equal(converted["pos_embed"], torch.arange(12.0).view(1, 6, 2))
+
+
+def test_a_resnet_that_pools_in_its_shortcuts_is_not_ours():
+    names = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight"]
+    assert recognise(names) is not None
+    assert recognise([*names, "layer2.0.downsample.2.weight"]) is None
+
+
+def test_a_part_finds_its_place_in_the_model():
+    own = ["backbone.net.norm.weight", "backbone.net.a.weight", "head.norm.weight", "fc.weight"]
+    state = {"norm.weight": 1, "a.weight": 2, "fc.weight": 3, "b": 4}
+
+    assert put_under_prefix(state, own) == {
+        "backbone.net.norm.weight": 1,
+        "backbone.net.a.weight": 2,
+        "backbone.net.fc.weight": 3,  # another one than the detector's
+        "b": 4,
+    }
+    assert put_under_prefix({"c": 1}, own) == {"c": 1}
+    with pytest.raises(ValueError, match=r"fit both 'student\.' and 'teacher\.' of the model"):
+        put_under_prefix({"a.weight": 1}, ["student.a.weight", "teacher.a.weight"])
+
+
+def test_another_kind_of_network_is_said(tmp_path):
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "a.pth")
+    checkpointer = DetectionCheckpointer(nn.Linear(1, 1))
+    checkpointer.load(str(tmp_path / "a.pth"))
+    assert checkpointer.report.warnings[0].endswith("it is of another kind of network")
+
+
+def test_wrappers_go_before_names_are_recognised(tmp_path):
+    model = Detector()
+    state = filled(model.backbone.state_dict())
+    wrapped = {f"module._orig_mod.{n}": x for n, x in torchvision_names(state).items()}
+    torch.save(wrapped, tmp_path / "resnet.pth")
+    checkpointer = DetectionCheckpointer(model)
+    checkpointer.load(str(tmp_path / "resnet.pth"))
+    assert all(torch.equal(v, state[k]) for k, v in model.backbone.state_dict().items())

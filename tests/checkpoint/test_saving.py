@@ -17,6 +17,7 @@ from retinue.checkpoint.published import timm_address, torchvision_address
 from retinue.checkpoint.reader import read_checkpoint
 from retinue.checkpoint.sharded import is_sharded, load_sharded, save_sharded
 from retinue.checkpoint.writer import new_folder
+from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager
 
 
@@ -165,6 +166,8 @@ class TestSharded:
             first, second = made
             first.save_sharded("step", iteration=7)
             assert is_sharded(first.model)
+            with pytest.raises(InputError, match="call save_sharded in all of them"):
+                first.save("step")
             assert second.resume_or_load("") == {"iteration": 7}
             for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
                 assert torch.equal(one.full_tensor(), two.full_tensor())

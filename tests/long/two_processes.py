@@ -128,6 +128,56 @@ def check_checkpoint(folder):
     raise AssertionError("no error")
 
 
+def check_sharded(folder):
+    """Two processes save their halves; one alone, and two again, read the whole."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from retinue.checkpoint import read_checkpoint
+
+    mesh = init_device_mesh("cpu", (2,))
+
+    def trained(seed, num_steps):
+        torch.manual_seed(seed)
+        model = fully_shard(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)), mesh=mesh)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1 + seed)
+        for batch in batches(comm.get_rank())[:num_steps]:
+            model(batch).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return DetectionCheckpointer(model, str(folder / "sharded"), optimizer=optimizer)
+
+    def whole(model):
+        return {name: p.full_tensor().detach() for name, p in model.named_parameters()}
+
+    first = trained(seed=0, num_steps=3)
+    assert first.model[0].weight.to_local().shape == (2, 3)  # of (4, 3)
+    first.save_sharded("step", iteration=7)
+    files = sorted(path.name for path in (folder / "sharded" / "step").glob("*.distcp"))
+    assert files == ["__0_0.distcp", "__1_0.distcp"], files
+
+    second = trained(seed=1, num_steps=1)
+    assert second.resume_or_load("") == {"iteration": 7}
+    weights = whole(first.model)
+    assert same_tensors(whole(second.model), weights)
+    optimizers = [c.checkpointables["optimizer"] for c in (first, second)]
+    averages = [
+        [optimizer.state[p]["exp_avg_sq"].full_tensor() for p in c.model.parameters()]
+        for optimizer, c in zip(optimizers, (first, second), strict=True)
+    ]
+    assert all(map(torch.equal, *averages))
+    assert optimizers[1].param_groups[0]["lr"] == 0.1
+
+    assert same_tensors(read_checkpoint(folder / "sharded" / "step").weights, weights)
+    alone = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))
+    DetectionCheckpointer(alone).load(str(folder / "sharded" / "step"))
+    assert same_tensors(alone.state_dict(), weights)
+
+
+def same_tensors(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
 def check_hooks(folder):
     """The main process's metrics stop both; losses on other images are means over both."""
     values = iter([3.0, 2.0, 1.0])

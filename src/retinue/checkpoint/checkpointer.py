@@ -123,7 +123,7 @@ class Checkpointer:
             The path, or an empty string in a process that doesn't save.
 
         Raises:
-            InputError: If ``name`` has a folder in it.
+            InputError: If ``name`` has a folder in it, or the model is spread over processes.
         """
         if not self.save_dir or not self.save_to_disk:
             return ""
@@ -131,6 +131,11 @@ class Checkpointer:
             raise InputError(
                 f"Checkpointer.save: name must be a plain file name; got {name!r}; the folder is"
                 f" save_dir ({self.save_dir!r})"
+            )
+        if is_sharded(self.model):
+            raise InputError(
+                "Checkpointer.save: the model is spread over processes, and this one has a part of"
+                " it; call save_sharded in all of them"
             )
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
@@ -341,8 +346,11 @@ class Checkpointer:
         state = checkpoint.pop("model")
         self._convert_ndarray_to_tensor(state)
         own = self.model.state_dict()
-        if wrappers := unwrap(state, own):
-            self.report.notes.append(f"names came without {wrappers}, which a wrapper had added")
+        self._unwrap(state, own)
+        if state and not any(name in own for name in state):
+            self.report.warnings.append(
+                "no name of the checkpoint is one of the model's: it is of another kind of network"
+            )
         self._fit(state, own)
         incorrect_shapes = [
             (name, tuple(tensor.shape), tuple(own[name].shape))
@@ -366,6 +374,11 @@ class Checkpointer:
             list(result.unexpected_keys),
             incorrect_shapes,
         )
+
+    def _unwrap(self, state: dict[str, Any], own: dict[str, torch.Tensor]) -> None:
+        """Take what wrappers put before names off them, in place."""
+        if wrappers := unwrap(state, own):
+            self.report.notes.append(f"names came without {wrappers}, which a wrapper had added")
 
     def _fit(self, state: dict[str, Any], own: dict[str, torch.Tensor]) -> None:
         """Change tensors of ``state`` in place so that they fit; sizes of 1 may come and go."""

@@ -26,7 +26,7 @@ from retinue.checkpoint.checkpointer import Checkpointer, IncompatibleKeys
 from retinue.checkpoint.classes import find_layout, map_rows
 from retinue.checkpoint.conventions import TRAINED, check_conventions
 from retinue.checkpoint.files import find_format, read_file
-from retinue.checkpoint.names import recognise
+from retinue.checkpoint.names import put_under_prefix, recognise
 from retinue.checkpoint.names_torchvision import is_torchvision_detector
 from retinue.checkpoint.reader import local_copy, record_of, understand
 from retinue.utils import comm
@@ -169,6 +169,7 @@ class DetectionCheckpointer(Checkpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> IncompatibleKeys:
         self._convert_ndarray_to_tensor(checkpoint["model"])
+        self._unwrap(checkpoint["model"], self.model.state_dict())
         trained = ""
         if checkpoint.get("matching_heuristics"):
             trained = self._match_by_endings(checkpoint)
@@ -218,7 +219,10 @@ class DetectionCheckpointer(Checkpointer):
             return ""
         old_names = {id(tensor): name for name, tensor in state.items()}
         translated, _ = family.translate(state)
-        translated = align_and_update_state_dicts(own, translated, c2_conversion=False)
+        if family.has_many_prefixes:
+            translated = align_and_update_state_dicts(own, translated, c2_conversion=False)
+        else:
+            translated = put_under_prefix(translated, own)
         if sum(name in own for name in translated) <= sum(name in own for name in state):
             return ""
         self.report.source = family.name

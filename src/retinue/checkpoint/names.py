@@ -2,25 +2,30 @@
 
 Three steps, each a table and a few lines: ``unwrap`` takes off what wrappers put before names
 (``module.``, ``_orig_mod.``, ...); ``recognise`` tells the family of the rest by a few names that
-only this family has; ``Family.translate`` renames it. Caffe2's names are in ``c2_model_loading``.
+only this family has; ``Family.translate`` renames it. The tables are in ``c2_model_loading``,
+``names_torchvision`` (detectors) and ``names_classifiers``. ``put_under_prefix`` gives names of a
+backbone those that it has in a detector.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from retinue.checkpoint import names_classifiers as classifiers
 from retinue.checkpoint.c2_model_loading import convert_c2_detectron_names
 from retinue.checkpoint.names_torchvision import (
     convert_torchvision_names,
     is_torchvision_detector,
 )
 
-__all__ = ["FAMILIES", "Family", "recognise", "strip_prefix", "unwrap"]
+__all__ = ["FAMILIES", "Family", "put_under_prefix", "recognise", "strip_prefix", "unwrap"]
 
 State = dict[str, torch.Tensor]
 
@@ -93,8 +98,9 @@ class Family:
         name: what the report calls it.
         signature: names that only its state dicts have, all of them.
         translate: makes our names; tensors may change, too.
-        background_was_first: whether class scores begin with the background's there.
         trained: key of ``conventions.TRAINED``: how its models see images.
+        background_was_first: whether class scores begin with the background's there.
+        has_many_prefixes: whether its tensors belong under different prefixes of a model.
     """
 
     name: str
@@ -102,75 +108,11 @@ class Family:
     translate: Callable[[State], tuple[State, dict[str, str]]]
     trained: str = ""
     background_was_first: bool = False
-
-
-Rules = tuple[tuple[str, str], ...]
-
-RESNET_RULES: Rules = (
-    (r"^conv1\.", "stem.conv1."),
-    (r"^bn1\.", "stem.conv1.norm."),
-    (r"^fc\.", "stem.fc."),
-    (r"^layer1\.", "res2."),
-    (r"^layer2\.", "res3."),
-    (r"^layer3\.", "res4."),
-    (r"^layer4\.", "res5."),
-    (r"\.bn(\d)\.", r".conv\1.norm."),
-    (r"\.downsample\.0\.", ".shortcut."),
-    (r"\.downsample\.1\.", ".shortcut.norm."),
-)
-
-MVIT_RULES: Rules = ((r"\.shortcut_proj_attn\.", ".proj."),)
-
-
-def _by_rules(rules: Rules) -> Callable[[State], tuple[State, dict[str, str]]]:
-    def translate(state: State) -> tuple[State, dict[str, str]]:
-        return _renamed(state, lambda name: _apply(rules, name))
-
-    return translate
-
-
-def _apply(rules: Rules, name: str) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def _renamed(state: State, new_name: Callable[[str], str]) -> tuple[State, dict[str, str]]:
-    old_of_new = {new_name(name): name for name in state}
-    return {new: state[old] for new, old in old_of_new.items()}, old_of_new
+    has_many_prefixes: bool = False
 
 
 def _has(*names: str) -> Callable[[Collection[str]], bool]:
     return lambda present: all(name in present for name in names)
-
-
-def _is_new_timm_swin(names: Collection[str]) -> bool:
-    shift = "layers.{}.downsample.reduction.weight"
-    return shift.format(0) not in names and shift.format(1) in names
-
-
-def _timm_swin(state: State) -> tuple[State, dict[str, str]]:
-    """Merging patches is the beginning of a stage there, and the end of the one before with us."""
-
-    def earlier(match: re.Match[str]) -> str:
-        return f"layers.{int(match[1]) - 1}.downsample."
-
-    return _renamed(state, lambda name: re.sub(r"^layers\.(\d+)\.downsample\.", earlier, name))
-
-
-def _timm_mvit(state: State) -> tuple[State, dict[str, str]]:
-    """Blocks are counted in each stage there, and through all stages with us."""
-    found = (re.match(r"stages\.(\d+)\.blocks\.(\d+)\.", name) for name in state)
-    blocks = sorted({(int(match[1]), int(match[2])) for match in found if match})
-    number = {f"stages.{s}.blocks.{b}.": f"blocks.{i}." for i, (s, b) in enumerate(blocks)}
-
-    def rename(name: str) -> str:
-        start = re.match(r"stages\.\d+\.blocks\.\d+\.", name)
-        if start:
-            name = number[start[0]] + name[start.end() :]
-        return _apply(MVIT_RULES, name)
-
-    return _renamed(state, rename)
 
 
 def _caffe2(state: State) -> tuple[State, dict[str, str]]:
@@ -179,7 +121,7 @@ def _caffe2(state: State) -> tuple[State, dict[str, str]]:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family("Caffe2", _has("conv1_w", "res2_0_branch2a_w"), _caffe2, "MSRA", True),
+    Family("Caffe2", _has("conv1_w", "res2_0_branch2a_w"), _caffe2, "MSRA", True, True),
     Family(
         "torchvision's detectors",
         is_torchvision_detector,
@@ -189,16 +131,65 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "torchvision's or timm's ResNet",
-        _has("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.conv1.weight"),
-        _by_rules(RESNET_RULES),
+        classifiers.is_resnet,
+        classifiers.by_rules(classifiers.RESNET_RULES),
         "torchvision",
     ),
-    Family("timm's Swin", _is_new_timm_swin, _timm_swin, "torchvision"),
+    Family(
+        "timm's ResNet with a deep stem",
+        partial(classifiers.is_resnet, stem="conv1.6."),
+        classifiers.by_rules(classifiers.DEEP_STEM_RULES),
+        "torchvision",
+    ),
+    Family(
+        "timm's RegNet",
+        _has("stem.conv.weight", "s1.b1.conv1.conv.weight", "s1.b1.conv1.bn.weight"),
+        classifiers.by_rules(classifiers.TIMM_REGNET_RULES),
+        "torchvision",
+    ),
+    Family(
+        "torchvision's RegNet",
+        _has("stem.0.weight", "trunk_output.block1.block1-0.f.a.0.weight"),
+        classifiers.by_rules(classifiers.TORCHVISION_REGNET_RULES),
+        "torchvision",
+    ),
+    Family("timm's Swin", classifiers.is_timm_swin, classifiers.convert_timm_swin, "torchvision"),
+    Family(
+        "torchvision's Swin",
+        _has("features.0.0.weight", "features.1.0.attn.relative_position_bias_table"),
+        classifiers.convert_torchvision_swin,
+        "torchvision",
+    ),
     Family(
         "timm's MViT",
         _has("stages.0.blocks.0.attn.qkv.weight", "patch_embed.proj.weight"),
-        _timm_mvit,
+        classifiers.convert_timm_mvit,
         "torchvision",
+    ),
+    Family(
+        "torchvision's ViT",
+        _has("conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"),
+        classifiers.by_rules(classifiers.TORCHVISION_VIT_RULES),
+        "torchvision",
+    ),
+    Family(
+        "Segment Anything's ViT",
+        classifiers.is_sam,
+        classifiers.convert_sam,
+        "torchvision",
+    ),
+    Family(
+        "Swin's authors",
+        _has("layers.0.blocks.0.attn.qkv.weight", "layers.0.downsample.reduction.weight"),
+        classifiers.convert_swin,
+        "torchvision",
+    ),
+    # With the parts' names of ours, but without the prefix that a detector has before them. Some
+    # were trained with other means than ImageNet's, which no name shows.
+    Family(
+        "timm's or MAE's ViT",
+        _has("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight"),
+        classifiers.by_rules(()),
     ),
 )
 """Recognised in this order."""
@@ -207,3 +198,39 @@ FAMILIES: tuple[Family, ...] = (
 def recognise(names: Collection[str]) -> Family | None:
     """Return the family that names belong to; None if they could be ours."""
     return next((family for family in FAMILIES if family.signature(names)), None)
+
+
+def put_under_prefix(state: State, own: Collection[str]) -> State:
+    """Give names of a part, such as a backbone, those that the part has in the model.
+
+    Args:
+        state: name -> tensor.
+        own: the model's names.
+
+    Returns:
+        ``state`` with one prefix before names, the one with which the model has most of them; as
+        it is if the model has none of them.
+
+    Raises:
+        ValueError: If two prefixes do equally well: the model has two such parts.
+    """
+    counts: Counter[str] = Counter()
+    for name in own:
+        prefix = ""
+        for part in [*name.split("."), ""]:
+            if name.removeprefix(prefix) in state:
+                counts[prefix] += 1
+            prefix += f"{part}."
+    if not counts:
+        return state
+    (best, most), *others = counts.most_common(2)
+    if others and others[0][1] == most:
+        raise ValueError(
+            f"checkpoint: its tensors fit both {best!r} and {others[0][0]!r} of the model; give"
+            " them full names before loading"
+        )
+    # A name that the model has elsewhere is meant for the part, too: a classifier is no RPN's head.
+    return {
+        best + name if best + name in own or name in own else name: tensor
+        for name, tensor in state.items()
+    }
