@@ -80,6 +80,25 @@ d2-tests: .venv-interop/.installed  ## run detectron2's own tests on retinue: ma
 long: $(VENV)/.installed  ## what is too slow for CI: kill loops, soaks
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
+# Oldest and newest of what is supported; ends of `versions` in .github/workflows/test.yml.
+PYTHON_OLDEST ?= python3.10
+PYTHON_NEWEST ?= python3.13
+MATRIX_ARGS ?= -n 2 -m 'not slow and not gpu and not interop and not long'
+matrix: .venv-oldest/.installed .venv-newest/.installed  ## test on Python 3.10 with PyTorch 2.6, and on 3.13 with the newest of all
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(MATRIX_ARGS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest $(MATRIX_ARGS) $(PYTEST_ARGS)
+
+.venv-oldest/.installed: pyproject.toml
+	$(PYTHON_OLDEST) -m venv .venv-oldest
+	.venv-oldest/bin/pip --disable-pip-version-check install --quiet 'torch==2.6.*' --editable '.[test]'
+	touch $@
+
+.venv-newest/.installed: pyproject.toml
+	$(PYTHON_NEWEST) -m venv .venv-newest
+	.venv-newest/bin/pip --disable-pip-version-check install --quiet --upgrade torch 'numpy>=2' 'pillow>=12' 'setuptools>=82' --editable '.[test]'
+	.venv-newest/bin/python -c "import importlib.util as u; assert u.find_spec('pkg_resources') is None"
+	touch $@
+
 benchmark: $(VENV)/.installed  ## time everything in benchmarks/
 	$(BIN)/python benchmarks/run.py
 
@@ -87,4 +106,4 @@ demo-weights: $(VENV)/.installed  ## train the demo model that ships in the whee
 	$(BIN)/retinue demo --output output/demo-weights --save-weights src/retinue/model_zoo/demo
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-interop dist output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-interop .venv-oldest .venv-newest dist output .pytest_cache .mypy_cache .ruff_cache

@@ -71,7 +71,7 @@ CASES = (
          "configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml"),
     Case("Implicit PointRend", f"{D2}/PointRend", "train_net.py",
          "configs/InstanceSegmentation/implicit_pointrend_R_50_FPN_1x_coco.yaml",
-         "SOLVER.BASE_LR 0.0000001"),
+         "MODEL.RESNETS.NORM BN"),
     Case("TridentNet", f"{D2}/TridentNet", "train_net.py",
          "configs/tridentnet_fast_R_50_C4_1x.yaml"),
     Case("TensorMask", f"{D2}/TensorMask", "train_net.py", "configs/tensormask_R_50_FPN_1x.yaml"),
@@ -94,7 +94,8 @@ CASES = (
          " dataloader.test.mapper.augmentations.0.max_size=128"),
     Case("MViTv2", "detectron2", "tools/lazyconfig_train_net.py",
          "projects/MViTv2/configs/mask_rcnn_mvitv2_t_3x.py",
-         "dataloader.train.mapper.augmentations.0.short_edge_length=[96]"
+         "dataloader.train.mapper.augmentations.0.prob=0"
+         " dataloader.train.mapper.augmentations.1.short_edge_length=[96]"
          " dataloader.test.mapper.augmentations.0.short_edge_length=96"),
     Case("Rethinking BatchNorm", "detectron2", "tools/lazyconfig_train_net.py",
          "projects/Rethinking-BatchNorm/configs/mask_rcnn_BNhead.py",

@@ -35,7 +35,7 @@ from retinue.compat.modules import (
     ShimLoader,
     undo_additions,
 )
-from retinue.compat.served import COLLECTIONS, FALLBACKS, PACKAGES, home_of, names_of
+from retinue.compat.served import COLLECTIONS, COMPILED, FALLBACKS, PACKAGES, home_of, names_of
 
 __all__ = ["install", "is_installed", "real_detectron2", "uninstall"]
 
@@ -119,6 +119,8 @@ class _Last(MetaPathFinder):
             return _spec_of_collection(fullname, path)
         if fullname in FALLBACKS:
             return _spec_of_alias(fullname, FALLBACKS[fullname])
+        if fullname in COMPILED:  # of a project's own folder
+            return _spec_of_alias(fullname, COMPILED[fullname])
         if rest and fullname.endswith("._C"):
             error = CompiledExtensionError(unbuilt_extension(fullname))
             return ModuleSpec(fullname, RefusingLoader(error, late=fullname in USED_BY_FEW))

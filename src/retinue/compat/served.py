@@ -30,7 +30,10 @@ VERSION = "0.6"
 
 VERSIONS = {"fvcore": "0.1.5", "iopath": "0.1.10", "pycocotools": "2.0.8"}
 
-COMPILED = {"detectron2._C": "retinue.compat.native"}
+COMPILED = {
+    "detectron2._C": "retinue.compat.native",
+    "tensormask._C": "retinue.compat.tensormask_native",
+}
 
 PACKAGES = {"detectron2": "retinue"}
 """Always served, whatever is installed."""
