@@ -165,3 +165,67 @@ def test_nothing_to_assign(shape):
     rows, columns = linear_sum_assignment(np.zeros(shape))
 
     assert len(rows) == len(columns) == 0
+
+
+def _video(num_frames=24, height=96, width=160):
+    """Draw three shapes that drift over a noisy ground; yield the picture and the true boxes.
+
+    One goes right, one left below it, one down; shapes 0 and 2 meet, and 1 is hidden for 2 frames.
+    """
+    rng = np.random.default_rng(3)
+    starts = np.array([[10.0, 20.0], [130.0, 66.0], [70.0, 2.0]])
+    speeds = np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 2.0]])
+    sizes = np.array([[22, 18], [18, 22], [20, 20]])
+    colors = np.array([[230, 60, 60], [60, 230, 60], [60, 60, 230]], dtype=np.uint8)
+    for t in range(num_frames):
+        picture = rng.integers(0, 40, (height, width, 3), dtype=np.uint8)
+        boxes = {}
+        for shape in range(3):
+            if shape == 1 and t in (10, 11):
+                continue
+            x, y = (starts[shape] + t * speeds[shape]).astype(int)
+            w, h = sizes[shape]
+            picture[y : y + h, x : x + w] = colors[shape]
+            boxes[shape] = [x, y, x + w, y + h]
+        yield picture, boxes
+
+
+def _detect(picture):
+    """Find the shapes by their colours: the box of the pixels in which one channel is bright."""
+    found = []
+    for channel in (2, 0, 1):  # another order than that of the shapes
+        ys, xs = np.nonzero(picture[:, :, channel] > 200)
+        if len(xs):
+            found.append([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+    boxes = torch.tensor(np.array(found, dtype=np.float32).reshape(-1, 4))
+    return Instances(
+        picture.shape[:2],
+        pred_boxes=Boxes(boxes),
+        scores=torch.ones(len(boxes)),
+        pred_classes=torch.zeros(len(boxes), dtype=torch.int64),
+    )
+
+
+def _overlap(box, other):
+    sides = [min(box[k + 2], other[k + 2]) - max(box[k], other[k]) for k in (0, 1)]
+    return max(sides[0], 0) * max(sides[1], 0)
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+def test_identities_are_kept_in_a_video(kind):
+    """Each shape of a drawn video keeps one number, also while it is hidden or touches another."""
+    tracker = kind(video_height=96, video_width=160, max_lost_frame_count=4, min_box_rel_dim=0.01,
+                   track_iou_threshold=0.2)  # fmt: skip
+    numbers = {0: set(), 1: set(), 2: set()}
+    for picture, boxes in _video():
+        found = tracker.update(_detect(picture))
+        seen = [i for i, lost in enumerate(found.lost_frame_count) if lost == 0]
+        for shape, box in boxes.items():
+            rows = found.pred_boxes.tensor.tolist()
+            best = max(seen, key=lambda i: _overlap(rows[i], box))
+            numbers[shape].add(found.ID[best])
+        assert len(set(found.ID)) == len(found)
+
+    assert [len(ids) for ids in numbers.values()] == [1, 1, 1]
+    assert len(set.union(*numbers.values())) == 3
+    assert found.ID_period == [24 if i not in numbers[1] else 22 for i in found.ID]
