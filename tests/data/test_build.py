@@ -132,8 +132,11 @@ def test_proposals_are_read_sorted(tmp_path):
 def test_proposals_that_would_run_code(tmp_path):
     path = tmp_path / "proposals.pkl"
     path.write_bytes(pickle.dumps({"ids": print}))
+    kept = tmp_path / "own.pkl"
+    kept.write_bytes(pickle.dumps({"ids": [], "made_by": print}))
     with pytest.raises(pickle.UnpicklingError):
         load_proposals_into_dataset([], str(path))
+    assert load_proposals_into_dataset([], str(kept), trust=True) == []
 
 
 def test_as_many_proposal_files_as_datasets(things):

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -137,3 +138,48 @@ def test_a_truncated_file_is_named(tmp_path, length):
     path.write_bytes(pickle.dumps({"w": np.zeros(100)})[:length])
     with path.open("rb") as file, pytest.raises(RestrictedPickleError, match=r"weights\.pkl"):
         load(file)
+
+
+class Call:
+    """Pickled as a call of ``kind`` with ``content``, as old protocols write sets and dicts."""
+
+    def __init__(self, kind, content):
+        self.call = kind, (content,)
+
+    def __reduce__(self):
+        return self.call
+
+
+MULTIPLES = [(i + 1) * sys.hash_info.modulus for i in range(1001)]  # all of hash 0
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("make", [dict.fromkeys, set, frozenset, list])
+def test_integers_of_one_hash_are_refused(protocol, make):
+    with pytest.raises(RestrictedPickleError, match="1,000 integers have the same hash"):
+        loads(pickle.dumps(make(MULTIPLES), protocol=protocol))
+    assert len(loads(pickle.dumps(make(MULTIPLES[1:]), protocol=protocol))) == 1000
+
+
+@pytest.mark.parametrize("kind", [set, frozenset, dict, OrderedDict])
+def test_keys_of_one_hash_are_refused(kind):
+    """Tuples of equal hash: an element may be 0 or any multiple of the modulus."""
+    keys = [(i, j) for i in MULTIPLES[:40] for j in MULTIPLES[:40]]
+    content = keys if kind in (set, frozenset) else [(key, 0) for key in keys]
+    with pytest.raises(RestrictedPickleError, match="1,000 keys have the same hash"):
+        loads(pickle.dumps(Call(kind, content), protocol=2))
+    assert len(loads(pickle.dumps(Call(kind, content[:1000]), protocol=2))) == 1000
+
+
+@pytest.mark.parametrize("make", [dict.fromkeys, set, frozenset])
+def test_many_keys_that_are_tuples_are_refused(make):
+    """Their hashes can't be told before they are looked up."""
+    keys = [(i, 0) for i in range(10_001)]
+    with pytest.raises(RestrictedPickleError, match="10,000 keys are neither numbers nor strings"):
+        loads(pickle.dumps(make(keys), protocol=4))
+    assert len(loads(pickle.dumps(make(keys[1:]), protocol=4))) == 10_000
+    assert len(loads(pickle.dumps(keys, protocol=4))) == 10_001  # a list looks nothing up
+
+
+def test_large_integers_that_repeat_are_no_attack():
+    assert loads(pickle.dumps([2**70] * 2000)) == [2**70] * 2000

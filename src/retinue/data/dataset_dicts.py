@@ -74,7 +74,9 @@ def filter_images_with_few_keypoints(
     return kept
 
 
-def load_proposals_into_dataset(dataset_dicts: _Records, proposal_file: str) -> _Records:
+def load_proposals_into_dataset(
+    dataset_dicts: _Records, proposal_file: str, *, trust: bool = False
+) -> _Records:
     """Add precomputed proposals to dataset dicts, in place; best first.
 
     Args:
@@ -82,6 +84,7 @@ def load_proposals_into_dataset(dataset_dicts: _Records, proposal_file: str) -> 
         proposal_file: a pickle of plain data: ``ids``, and for each ``boxes`` ``(N, 4)`` and
             ``objectness_logits`` ``(N,)``; ``bbox_mode``, ``XYXY_ABS`` if missing. Detectron's
             names ``indexes`` and ``scores`` are understood.
+        trust: run whatever code the file holds; the log says so. For files of your own only.
 
     Raises:
         UnknownNameError: (a ``KeyError``) If an image has no proposals in the file.
@@ -89,7 +92,7 @@ def load_proposals_into_dataset(dataset_dicts: _Records, proposal_file: str) -> 
     """
     logger.info("Reading proposals from %s", proposal_file)
     with PathManager.open(proposal_file, "rb") as file:
-        proposals = restricted_pickle.load(file, name=proposal_file)
+        proposals = restricted_pickle.load(file, name=proposal_file, trust=trust)
     for old, new in (("indexes", "ids"), ("scores", "objectness_logits")):
         if old in proposals:
             proposals[new] = proposals.pop(old)

@@ -1,7 +1,8 @@
 """Walking through a pickle without running it, to find what would exhaust the machine.
 
 A short pickle can claim gigabytes, keep notes at number four billion, or build a tuple of tuples
-that takes years to hash. ``check_pickle`` follows the opcodes with a stack of plain numbers and
+that takes years to hash, or fill a dict with keys of one hash, which takes time in the square of
+their number. ``check_pickle`` follows the opcodes with a stack of plain numbers and
 refuses these before any object is made. (Pickles are described in Python's ``pickletools``.)
 """
 
@@ -10,12 +11,21 @@ from __future__ import annotations
 import pickle
 import pickletools
 import struct
+import sys
+from collections import Counter
+from collections.abc import Sequence
 
 __all__ = ["PickleBombError", "check_pickle"]
 
 MAX_WEIGHT = 1e12
 """Of a tuple: 1 for a value, 1.5 times the sum for a tuple. Flat ones of any length are below;
 25 doublings, or 68 levels, are not."""
+
+MAX_SAME_HASH = 1000
+"""Different integers of one hash, at most. The hashes of strings are nobody's to foresee."""
+
+MAX_ODD_KEYS = 10_000
+"""Keys of dicts and elements of sets that are neither numbers nor strings but, say, tuples."""
 
 _FIXED: dict[int, int] = {}  # opcode -> length of its argument, in bytes
 _SIZED: dict[int, tuple[int, str]] = {}  # opcode -> length of the length that precedes its argument
@@ -37,16 +47,19 @@ for _op in pickletools.opcodes:
         }[_arg.n]
 
 _PUSHES = frozenset(  # one value that no other depends on
-    b"NIJKMLGFSTUVXBC}](" + b"\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x96Pc"
+    b"NJKMGFSTUVXBC}](" + b"\x88\x89\x8c\x8d\x8e\x8f\x96Pc"
 ) - {ord("(")}
+_LONG1, _LONG4 = 0x8A, 0x8B
+_INTEGERS = frozenset(b"IL") | {_LONG1, _LONG4}  # values, too, of any length
 _POPS = {  # values taken away; none come back
     ord("a"): 1,  # APPEND
-    ord("s"): 2,  # SETITEM
     ord("b"): 1,  # BUILD
     **dict.fromkeys(b"\x80\x95", 0),  # PROTO, FRAME
 }
 _CALLS = {ord("R"): 2, 0x81: 2, 0x92: 3, 0x93: 2, ord("Q"): 1}  # values that become one
 _TO_MARK = frozenset(b"eu\x90")  # APPENDS, SETITEMS, ADDITEMS: all down to the mark
+_APPENDS, _SETITEM, _SETITEMS, _DICT = ord("e"), ord("s"), ord("u"), ord("d")
+_SETS = frozenset(b"\x90\x91")  # ADDITEMS, FROZENSET
 _FROM_MARK = frozenset(b"tldio\x91")  # TUPLE, LIST, DICT, INST, OBJ, FROZENSET: become one
 _TUPLES = {ord(")"): 0, 0x85: 1, 0x86: 2, 0x87: 3}
 _STOP, _MARK, _POP, _POP_MARK, _DUP = ord("."), ord("("), ord("0"), ord("1"), ord("2")
@@ -91,6 +104,9 @@ class _Walk:
         self.stack: list[float] = []
         self.marks: list[int] = []
         self.memo: dict[int, float] = {}
+        self.num_odd_keys = 0
+        self.long_integers: set[bytes] = set()
+        self.same_hash: Counter[int] = Counter()
 
     def to_the_end(self) -> int:
         data, stack, at, count = self.data, self.stack, 0, 0
@@ -110,7 +126,10 @@ class _Walk:
             elif code == _MARK:
                 self.marks.append(len(stack))
             elif code in _TO_MARK:
-                del stack[self.marks.pop() :]
+                mark = self.marks.pop()
+                if code != _APPENDS:
+                    self.check_keys(code, stack[mark:])
+                del stack[mark:]
             elif code in _POPS:
                 self.take(_POPS[code])
             elif code in _TUPLES:
@@ -118,7 +137,9 @@ class _Walk:
             elif code in _CALLS:
                 self.push_tuple(self.take(_CALLS[code]))
             elif code in _FROM_MARK:
-                self.push_tuple(self.from_mark())
+                inside = self.from_mark()
+                self.check_keys(code, inside)
+                self.push_tuple(inside)
             elif code == _STOP:
                 return at
             else:
@@ -128,7 +149,12 @@ class _Walk:
         """Do what the other opcodes do."""
         if code in _OUTSIDE:
             raise PickleBombError("it refers to things outside the file by number")
-        if code == _POP and self.marks and self.marks[-1] == len(self.stack):
+        if code in _INTEGERS:
+            self.check_integer(code, start, end)
+            self.stack.append(1.0)
+        elif code == _SETITEM:
+            self.check_keys(_SETITEMS, self.take(2))
+        elif code == _POP and self.marks and self.marks[-1] == len(self.stack):
             self.marks.pop()
         elif code == _POP:
             self.take(1)
@@ -145,6 +171,34 @@ class _Walk:
             self.stack.append(self.noted(self.number(code == _GET, start, end)))
         else:
             raise ValueError(f"0x{code:02x} is no instruction of a pickle")
+
+    def check_keys(self, code: int, weights: Sequence[float]) -> None:
+        """Count keys that are made of other values, whose hashes can be made alike."""
+        if code not in _SETS:
+            weights = weights[::2] if code in (_SETITEMS, _DICT) else ()
+        self.num_odd_keys += sum(weight > 1 for weight in weights)
+        if self.num_odd_keys > MAX_ODD_KEYS:
+            raise PickleBombError(
+                f"more than {MAX_ODD_KEYS:,} keys are neither numbers nor strings, which could take"
+                " forever to look up"
+            )
+
+    def check_integer(self, code: int, start: int, end: int) -> None:
+        """Count different integers of one hash; they are all beyond Python's modulus, but one."""
+        if end - start < 9:
+            return
+        skipped = {_LONG1: 1, _LONG4: 4}.get(code, 0)
+        argument = bytes(self.data[start + skipped : end])
+        if skipped:
+            value = int.from_bytes(argument, "little", signed=True)
+        else:
+            value = int(argument.strip().removesuffix(b"L"))
+        if abs(value) < sys.hash_info.modulus or argument in self.long_integers:
+            return
+        self.long_integers.add(argument)
+        self.same_hash[hash(value)] += 1
+        if self.same_hash[hash(value)] > MAX_SAME_HASH:
+            raise PickleBombError(f"more than {MAX_SAME_HASH:,} integers have the same hash")
 
     def noted(self, number: int) -> float:
         if number not in self.memo:

@@ -19,14 +19,14 @@ import logging
 import math
 import mmap
 import pickle
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
 import torch
 
-from retinue.utils.pickle_scan import check_pickle
+from retinue.utils.pickle_scan import MAX_SAME_HASH, check_pickle
 from retinue.utils.plain_objects import STAND_INS, StandIn
 
 __all__ = [
@@ -263,9 +263,25 @@ def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
     def make(content: Any = (), *_: Any) -> Any:
         if not isinstance(content, list | tuple | set | frozenset | dict | bytes | bytearray):
             raise RestrictedPickleError(f"{kind.__name__} of {type(content).__name__}")
+        if kind in (set, frozenset):
+            _check_hashes(content)
+        elif kind is dict:
+            _check_hashes_of_pairs(content)
         return kind(content)
 
     return make
+
+
+def _check_hashes(keys: Iterable[Any]) -> None:
+    """Refuse keys that nearly all have the same hash, which takes forever to look up."""
+    counts = Counter(map(hash, keys))
+    if max(counts.values(), default=0) > MAX_SAME_HASH:
+        raise RestrictedPickleError(f"more than {MAX_SAME_HASH:,} keys have the same hash")
+
+
+def _check_hashes_of_pairs(pairs: Any) -> None:
+    if not isinstance(pairs, dict):  # whose keys have been looked up already
+        _check_hashes(key for key, _ in pairs)
 
 
 def _complex(real: float, imag: float = 0.0) -> complex:
@@ -277,6 +293,8 @@ def _bytearray(text: Any = b"", encoding: str = "latin-1") -> bytearray:
 
 
 def _ordered_dict(*items: Any) -> OrderedDict[Any, Any]:
+    for pairs in items:
+        _check_hashes_of_pairs(pairs)
     return OrderedDict(*items)
 
 
