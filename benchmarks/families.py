@@ -47,7 +47,7 @@ def measure(name: str, threads: int) -> dict[str, float]:
 
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    model = model_zoo.get(name, trained=False, device="cpu").eval()
+    model = model_zoo.build(name, device="cpu").eval()
     picture = [{"image": torch.rand(3, HEIGHT, WIDTH) * 255, "height": HEIGHT, "width": WIDTH}]
     times = []
     with torch.no_grad():
