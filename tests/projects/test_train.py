@@ -9,6 +9,8 @@ from retinue.projects import train
 
 POINT_REND = "projects/PointRend/configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml"
 SMALL = {
+    "SEED": "4",
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0",
     "DATASETS.TRAIN": "('shapes',)",
     "DATASETS.TEST": "('shapes',)",
     "DATALOADER.NUM_WORKERS": "0",
