@@ -73,8 +73,9 @@ def main(docs: Path) -> None:
 
 def _write(path: Path, lines: Iterable[str]) -> None:
     text = "\n".join(lines) + "\n"
-    if not path.is_file() or path.read_text() != text:  # else Sphinx would read it again
-        path.write_text(text)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:  # else Sphinx reads it again
+        path.parent.mkdir(exist_ok=True)  # a fresh checkout has no docs/api
+        path.write_text(text, encoding="utf-8")
 
 
 # ---- the zoo

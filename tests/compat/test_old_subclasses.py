@@ -65,20 +65,20 @@ def test_a_meta_architecture_with_its_own_preprocessing(cfg, batch):
 
 
 def test_pictures_of_a_training_model(cfg, batch):
-    """One picture every two iterations, twice as wide as the image."""
+    """Put there by who asks for it, twice as wide as the image; the model by itself puts none."""
     from detectron2.modeling import build_model
+    from detectron2.structures import Boxes, Instances
     from detectron2.utils.events import EventStorage
 
     cfg.VIS_PERIOD = 2
     model = build_model(cfg).train()
+    proposals = [Instances(IMAGE, proposal_boxes=Boxes(torch.rand(30, 4) * 30)) for _ in batch]
     with EventStorage() as storage:
-        for _ in range(3):
-            model(batch)
-            storage.step()
-        pictures = storage._vis_data
-    assert [iteration for _, _, iteration in pictures] == [0, 2]
-    name, picture, _ = pictures[0]
-    assert name == "Left: annotated boxes; Right: proposals"
+        model(batch)
+        assert not storage._vis_data
+        model.visualize_training(batch, proposals)
+        ((name, picture, _),) = storage._vis_data
+    assert name == "Left: annotations; Right: proposals"
     assert picture.shape == (3, IMAGE[0], 2 * IMAGE[1])
     assert (picture[:, :, : IMAGE[1]] != 128).any()
 
@@ -105,7 +105,7 @@ def test_pictures_of_a_dense_detector(batch):
         with pytest.raises(AssertionError, match="predictions for 1 images; got 2"):
             model.visualize_training(batch, [found, found])
         model.visualize_training([], [])
-    assert name == "Top: annotated boxes; Bottom: detections"
+    assert name == "Top: annotations; Bottom: detections"
     assert picture.shape == (3, 2 * IMAGE[0], IMAGE[1])
     assert model._move_to_current_device(found).image_size == IMAGE
 
@@ -310,3 +310,13 @@ def test_what_was_added_goes_with_the_hook(hook):
     import detectron2.projects.point_rend.mask_head as again
 
     assert again.PointRendMaskHead.__init__ is added
+
+
+def test_members_are_there_however_a_class_is_imported(hook):
+    """Through the package alone, and through the name that the project had by itself."""
+    from detectron2.projects.point_rend import PointRendMaskHead
+
+    assert callable(PointRendMaskHead._init_point_head)
+    from point_rend import PointRendMaskHead as by_itself
+
+    assert by_itself is PointRendMaskHead

@@ -18,7 +18,14 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from retinue.compat.absent import NotCarriedError, why_absent
-from retinue.compat.served import VERSION, VERSIONS, home_of, members_of, names_of
+from retinue.compat.served import (
+    VERSION,
+    VERSIONS,
+    home_of,
+    members_of,
+    modules_with_members,
+    names_of,
+)
 
 __all__ = ["AliasLoader", "CollectionLoader", "RefusingLoader", "ShimLoader", "undo_additions"]
 
@@ -59,7 +66,9 @@ class AliasLoader(InspectLoader):
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._own_spec  # importlib has put the alias's there
         _add_names(module, self.name)
-        add_members(self.home.replace("retinue.", "detectron2.", 1))
+        canonical = self.home.replace("retinue.", "detectron2.", 1)
+        for changed in (canonical, *modules_with_members(canonical)):
+            add_members(changed)  # a class may be imported from the package alone
         _alias_hidden_modules(module, self.name)
         if self.name == "detectron2.layers":  # which defines torch.ops.detectron2 there
             importlib.import_module("retinue.compat.native")

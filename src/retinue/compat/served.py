@@ -22,6 +22,7 @@ __all__ = [
     "VERSIONS",
     "home_of",
     "members_of",
+    "modules_with_members",
     "names_of",
 ]
 
@@ -101,3 +102,10 @@ def members_of(module: str) -> Mapping[str, str]:
     """Return what is added to classes of a served module: ``Class.name`` -> target."""
     rows = _rows().get(module, {})
     return {name: target for name, target in rows.items() if "." in name}
+
+
+@functools.cache
+def modules_with_members(package: str) -> tuple[str, ...]:
+    """Return the modules of a package, one level below it, whose classes are added to."""
+    inside = (m for m in _rows() if m.rpartition(".")[0] == package)
+    return tuple(m for m in inside if members_of(m))

@@ -14,8 +14,6 @@ from retinue.utils.events import EventStorage
 
 __all__ = ["TrainingPictures"]
 
-MAX_PREDICTIONS = 20
-
 
 class TrainingPictures(HookBase):
     """Puts a picture into the storage now and then, for writers that show pictures.
@@ -30,7 +28,7 @@ class TrainingPictures(HookBase):
 
     def __init__(self, period: int, input_format: str = "BGR") -> None:
         self._period = period
-        self._is_bgr = input_format == "BGR"
+        self._input_format = input_format
 
     def after_step(self) -> None:
         if (self.trainer.iter + 1) % self._period:
@@ -44,10 +42,10 @@ class TrainingPictures(HookBase):
 
     def draw(self, model: nn.Module, sample: Mapping[str, Any]) -> np.ndarray:
         """Draw annotations and predictions of a sample; ``(H, 2 W, 3)`` uint8, RGB."""
-        image = sample["image"].permute(1, 2, 0).numpy()
-        rgb = np.ascontiguousarray(image[:, :, ::-1] if self._is_bgr else image).astype(np.uint8)
+        from retinue.visualization.training import draw_beside
+
         predicted = _predict(getattr(model, "module", model), sample)
-        return np.concatenate([_draw(rgb, sample.get("instances")), _draw(rgb, predicted)], axis=1)
+        return draw_beside(sample, predicted, self._input_format)
 
 
 def _first_sample(batches: list[Any]) -> Mapping[str, Any] | None:
@@ -65,31 +63,4 @@ def _predict(model: nn.Module, sample: Mapping[str, Any]) -> Any:
             output = model([{**sample, **size}])[0]
     finally:
         model.train()
-    found = output.get("instances", output.get("proposals"))
-    return None if found is None else found[:MAX_PREDICTIONS].to("cpu")
-
-
-def _draw(rgb: np.ndarray, instances: Any) -> np.ndarray:
-    from retinue.visualization.visualizer import Visualizer
-
-    if instances is None or len(instances) == 0:
-        return rgb
-    fields = instances.get_fields()
-
-    def first(*names: str) -> Any:
-        return next((fields[name] for name in names if name in fields), None)
-
-    boxes = first("gt_boxes", "pred_boxes", "proposal_boxes")
-    masks = first("gt_masks", "pred_masks")
-    keypoints = first("gt_keypoints", "pred_keypoints")
-    classes = first("gt_classes", "pred_classes")
-    return (
-        Visualizer(rgb)
-        .overlay_instances(
-            boxes=boxes,
-            masks=masks.numpy() if isinstance(masks, torch.Tensor) else masks,
-            keypoints=keypoints,
-            labels=None if classes is None else [str(c) for c in classes.tolist()],
-        )
-        .get_image()
-    )
+    return output.get("instances", output.get("proposals"))

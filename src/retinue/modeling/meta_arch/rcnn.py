@@ -37,7 +37,6 @@ from retinue.modeling.proposal_generator.build import build_proposal_generator
 from retinue.modeling.roi_heads.roi_heads import build_roi_heads
 from retinue.structures import ImageList, Instances
 from retinue.utils.errors import InputError
-from retinue.utils.events import get_event_storage, has_event_storage
 
 if TYPE_CHECKING:
     from retinue.config import CfgNode
@@ -55,7 +54,7 @@ class GeneralizedRCNN(nn.Module):
         pixel_mean: what is subtracted from each channel of an image.
         pixel_std: what each channel is then divided by.
         input_format: order of the channels, such as ``"BGR"``; told to whoever draws.
-        vis_period: every how many iterations proposals are drawn; 0 for never.
+        vis_period: every how many iterations a hook draws pictures; 0 for never.
 
     Raises:
         InputError: If the statistics differ in length, or drawing is asked for without a format.
@@ -124,12 +123,6 @@ class GeneralizedRCNN(nn.Module):
 
         proposals, proposal_losses = self.propose(images, features, batched_inputs, targets)
         _, detector_losses = self.roi_heads(images, features, proposals, targets)
-        if (
-            self.vis_period > 0
-            and has_event_storage()
-            and get_event_storage().iter % self.vis_period == 0
-        ):
-            self.visualize_training(batched_inputs, proposals)
         return detector_losses | proposal_losses
 
     def propose(
@@ -190,7 +183,10 @@ class GeneralizedRCNN(nn.Module):
         return x.to(self.device)
 
     def visualize_training(self, batched_inputs: ImageDicts, proposals: list[Instances]) -> None:
-        """Put a picture of the first image, its objects and proposals, into the storage."""
+        """Put a picture of the first image, its objects and proposals, into the storage.
+
+        For training loops of your own; ``DefaultTrainer`` has a hook for pictures.
+        """
         put_picture = importlib.import_module("retinue.visualization.training").put_picture
         put_picture(batched_inputs, proposals, self.input_format)
 
