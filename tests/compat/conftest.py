@@ -2,14 +2,20 @@ import pytest
 from torch import nn
 
 from retinue import compat
+from retinue.data import DatasetCatalog, MetadataCatalog
 
 
 @pytest.fixture
 def hook():
-    """The import hook, for one test."""
+    """The import hook, for one test; datasets that an import registers are forgotten again."""
+    catalogs = (DatasetCatalog, MetadataCatalog)
+    before = [dict(catalog) for catalog in catalogs]
     compat.install()
     yield compat
     compat.uninstall()
+    for catalog, rows in zip(catalogs, before, strict=True):
+        catalog.data.clear()
+        catalog.update(rows)
 
 
 @pytest.fixture

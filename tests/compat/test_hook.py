@@ -244,6 +244,32 @@ def test_projects_are_served_under_their_own_names(hook):
     assert importlib.util.find_spec("detectron2.projects.point_rend") is not None
 
 
+@pytest.mark.parametrize(
+    ("package", "dataset", "file"),
+    [
+        ("densepose", "densepose_coco_2014_minival", "coco/annotations/densepose_minival2014.json"),
+        ("densepose", "densepose_chimps_cse_val", "densepose_chimps/densepose_chimps_cse_val.json"),
+        ("meshrcnn.data", "pix3d_s1_test", "pix3d/pix3d_s1_test.json"),
+        (
+            "point_sup",
+            "coco_2017_train_points_n10_v1_without_masks",
+            "coco/annotations/instances_train2017_n10_v1_without_masks.json",
+        ),
+    ],
+)
+def test_importing_a_project_makes_its_datasets_known(hook, monkeypatch, package, dataset, file):
+    from retinue.data import DatasetCatalog, MetadataCatalog
+
+    monkeypatch.setenv("DETECTRON2_DATASETS", "elsewhere")
+    importlib.import_module(f"retinue.projects.{package}")
+    assert dataset not in DatasetCatalog.list()
+
+    importlib.import_module(package)
+    assert MetadataCatalog.get(dataset).json_file == f"elsewhere/{file}"
+    del sys.modules[package]
+    importlib.import_module(package)  # known already, which is no error
+
+
 def test_an_installed_project_is_not_replaced(tmp_path, monkeypatch, hook):
     _write_package(tmp_path, "tensormask", config="mine = True")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -19,6 +19,7 @@ from typing import Any
 
 from retinue.compat.absent import NotCarriedError, why_absent
 from retinue.compat.served import (
+    REGISTRATIONS,
     VERSION,
     VERSIONS,
     home_of,
@@ -26,6 +27,7 @@ from retinue.compat.served import (
     modules_with_members,
     names_of,
 )
+from retinue.utils.env import datasets_root
 
 __all__ = ["AliasLoader", "CollectionLoader", "RefusingLoader", "ShimLoader", "undo_additions"]
 
@@ -72,6 +74,8 @@ class AliasLoader(InspectLoader):
         _alias_hidden_modules(module, self.name)
         if self.name == "detectron2.layers":  # which defines torch.ops.detectron2 there
             importlib.import_module("retinue.compat.native")
+        if self.name in REGISTRATIONS:
+            resolve(REGISTRATIONS[self.name])(datasets_root())
 
     def _home_loader(self) -> Any:
         spec = importlib.util.find_spec(self.home)

@@ -18,6 +18,7 @@ __all__ = [
     "COMPILED",
     "FALLBACKS",
     "PACKAGES",
+    "REGISTRATIONS",
     "VERSION",
     "VERSIONS",
     "home_of",
@@ -53,6 +54,14 @@ FALLBACKS = {
     )
 }
 """Served where no package of the name is installed; detectron2's projects bring them."""
+
+REGISTRATIONS = {
+    "densepose": "retinue.projects.densepose.data.datasets.builtin:register_all",
+    "meshrcnn.data": "retinue.projects.meshrcnn.data.datasets.builtin:register_all_pix3d",
+    "point_sup": "retinue.projects.point_sup.register_point_annotations"
+    ":register_all_coco_train_points",
+}
+"""Packages whose import makes datasets known, and what does it, given the datasets' folder."""
 
 COLLECTIONS = {
     "MultiScaleDeformableAttention": False,
