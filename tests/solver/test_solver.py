@@ -1,6 +1,7 @@
 """Parameter groups, clipping, and schedules against detectron2's learning rates."""
 
 import json
+import math
 import warnings
 from pathlib import Path
 
@@ -146,6 +147,35 @@ def test_clipping_happens_before_the_step(kind, clipped, as_class):
 
     assert type(optimizer).__name__ == "SGDWithGradientClip"
     torch.testing.assert_close(-parameter.data, torch.tensor(clipped))
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+@pytest.mark.parametrize("dtypes", [(torch.float32,), (torch.float32, torch.float64)])
+def test_each_gradient_is_clipped_by_itself(norm_type, dtypes):
+    """All at once gives what clipping one after the other does, bit for bit."""
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(), (0,), (7,), (3, 5), (2, 3, 4, 4), (1000,)]
+    parameters = [
+        torch.zeros(shape, dtype=dtypes[i % len(dtypes)], requires_grad=True)
+        for i, shape in enumerate(shapes)
+    ]
+    for i, parameter in enumerate(parameters):
+        scale = 10.0 ** (i - 3)  # below and above the limit
+        noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        parameter.grad = noise * scale
+    expected = [p.grad.clone() for p in parameters]
+    for grad in filter(torch.numel, expected):
+        holder = torch.zeros_like(grad, requires_grad=True)
+        holder.grad = grad
+        torch.nn.utils.clip_grad_norm_(holder, 0.5, norm_type)
+    cfg = get_cfg()
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    clip.ENABLED, clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE = True, "norm", 0.5, norm_type
+    unused = torch.zeros(2, requires_grad=True)
+    maybe_add_gradient_clipping(cfg, torch.optim.SGD([*parameters, unused], lr=0.0)).step()
+    for parameter, grad in zip(parameters, expected, strict=True):
+        assert torch.equal(parameter.grad, grad)
+    assert unused.grad is None
 
 
 def test_an_unknown_way_of_clipping_is_named():

@@ -198,8 +198,7 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: T) -> T:
 
     def clip_gradients(parameters: list[torch.Tensor]) -> None:
         if by_norm:
-            for parameter in parameters:
-                nn.utils.clip_grad_norm_(parameter, clip_value, norm_type)
+            _clip_each_norm(parameters, clip_value, float(norm_type))
         else:
             nn.utils.clip_grad_value_(parameters, clip_value)
 
@@ -209,6 +208,20 @@ def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: T) -> T:
         return cast(T, clipping)
     optimizer.__class__ = clipping  # keeps the object, which a schedule may hold already
     return optimizer
+
+
+def _clip_each_norm(parameters: list[torch.Tensor], max_norm: float, norm_type: float) -> None:
+    """Scale each gradient to a norm of ``max_norm`` at most, as ``clip_grad_norm_`` would one."""
+    grads = [p.grad for p in parameters if p.grad is not None and p.grad.numel()]
+    kinds = {(type(g), g.device, g.dtype, g.layout) for g in grads}
+    if len(kinds) == 1 and type(grads[0]) is torch.Tensor and grads[0].layout is torch.strided:
+        norms = torch.stack(torch._foreach_norm(grads, norm_type))  # few kernels, the same numbers
+        factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(grads, factors.unbind())
+        return
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.numel():
+            nn.utils.clip_grad_norm_(parameter, max_norm, norm_type)
 
 
 def _clipping_class(
