@@ -1,5 +1,10 @@
-"""``detectron2._C``: results go to given tensors; COCO's evaluation gives pycocotools' numbers."""
+"""``detectron2._C``: results go to given tensors; COCO's evaluation gives pycocotools' numbers.
 
+And ``tensormask._C``.
+"""
+
+import importlib
+import sys
 import types
 
 import hotcoco
@@ -10,6 +15,7 @@ import torch
 from retinue.compat import native
 from retinue.layers import roi_align_rotated
 from retinue.layers.deform_conv import deform_conv, modulated_deform_conv
+from retinue.projects.tensormask.layers import swap_align2nat
 
 X = torch.linspace(-1, 1, 2 * 4 * 5 * 6, dtype=torch.float64).view(2, 4, 5, 6).sin()
 WEIGHT = torch.linspace(-1, 1, 3 * 4 * 9, dtype=torch.float64).view(3, 4, 3, 3).cos()
@@ -175,3 +181,37 @@ def test_no_thresholds_and_no_objects():
     params.iouThrs = [0.5]
     images = native.COCOevalEvaluateImages([[0, 1e5]], 1, [0.5], [[[]]], [[[]]], [[[]]])
     assert native.COCOevalAccumulate(params, images)["precision"].item() == -1
+
+
+@pytest.fixture
+def tensormask_extension(hook, monkeypatch, tmp_path):
+    """``tensormask._C`` as a clone of detectron2's TensorMask imports it, never compiled."""
+    (tmp_path / "tensormask").mkdir()
+    (tmp_path / "tensormask" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        yield importlib.import_module("tensormask._C")
+    finally:
+        for name in ("tensormask", "tensormask._C"):
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_tensormask_swaps_without_its_extension(tensormask_extension, factor):
+    x = X[:, :, :4].clone().requires_grad_()  # masks of 2 x 2 on a grid of 4 x 6
+    expected = swap_align2nat(x, factor, -6.0)
+    assert expected.shape == (2, 4 * factor**2, 4 // factor, 6 // factor)
+    grad = torch.linspace(0, 1, expected.numel(), dtype=torch.float64).view_as(expected)
+
+    found = tensormask_extension.swap_align2nat_forward(x, factor, -6.0)
+    assert not found.requires_grad
+    assert torch.equal(found, expected)
+    with torch.no_grad():  # as in the backward of an autograd function
+        backward = tensormask_extension.swap_align2nat_backward(grad, factor, *x.shape)
+    assert torch.allclose(backward, torch.autograd.grad(expected, x, grad)[0])
+
+
+def test_tensormask_is_fine_without_cells(tensormask_extension):
+    empty = torch.empty(0, 4, 2, 2)
+    assert tensormask_extension.swap_align2nat_forward(empty, 1, -6.0).shape == (0, 4, 2, 2)
+    assert tensormask_extension.swap_align2nat_backward(empty, 1, 0, 4, 2, 2).shape == (0, 4, 2, 2)
