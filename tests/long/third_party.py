@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coco_layout import write_datasets
+from densepose_layout import write_densepose
 
 HERE = Path(__file__).resolve()
 SOURCE = HERE.parents[2] / "src"
@@ -43,6 +44,7 @@ class Case:
         options: overrides, words separated by spaces.
         path: more folders of the clones to import from.
         evaluates: whether results of an evaluation are expected.
+        beside_data: run where the folder ``datasets`` is, for projects that look for it there.
     """
 
     name: str
@@ -52,18 +54,23 @@ class Case:
     options: str = ""
     path: tuple[str, ...] = ()
     evaluates: bool = True
+    beside_data: bool = False
 
-    def words(self, output: Path) -> list[str]:
+    def words(self, project: Path, output: Path) -> list[str]:
         """Return the command line after the interpreter."""
         lazy = self.config.endswith(".py")
         output_key = "train.output_dir=" if lazy else "OUTPUT_DIR "
         text = " ".join((LAZY if lazy else YAML).split())
         words = f"{text} {self.options} {output_key}{output}".split()
         words = [w.replace("''", "") for w in words]
-        return ["-m", "retinue.compat", self.script, "--config-file", self.config, *words]
+        script, config = str(project / self.script), str(project / self.config)
+        return ["-m", "retinue.compat", script, "--config-file", config, *words]
 
 
 D2 = "detectron2/projects"
+DENSEPOSE = f"{D2}/DensePose"
+EMBEDDERS = "MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDERS"
+LOW_SCORES = "MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0 TEST.DETECTIONS_PER_IMAGE 4"
 SEVEN = "SOLVER.MAX_ITER 7"  # plain loops write no metrics before
 SMALL_IMAGES = "INPUT.IMAGE_SIZE 128"
 CASES = (
@@ -101,6 +108,11 @@ CASES = (
          "projects/Rethinking-BatchNorm/configs/mask_rcnn_BNhead.py",
          "dataloader.train.mapper.augmentations.0.short_edge_length=[96]"
          " dataloader.test.mapper.augmentations.0.short_edge_length=96"),
+    Case("DensePose charts", DENSEPOSE, "train_net.py", "configs/densepose_rcnn_R_50_FPN_s1x.yaml",
+         LOW_SCORES, beside_data=True),
+    Case("DensePose surface embeddings", DENSEPOSE, "train_net.py",
+         "configs/cse/densepose_rcnn_R_50_FPN_soft_s1x.yaml",
+         f"{LOW_SCORES} {EMBEDDERS}.smpl_27554.NUM_VERTICES 96", beside_data=True),
     Case("train_net.py", "detectron2", "tools/train_net.py",
          "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"),
     Case("plain_train_net.py", "detectron2", "tools/plain_train_net.py",
@@ -174,15 +186,17 @@ def run(case: Case, folder: Path, work: Path, python: str, limit: float) -> Resu
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "DETECTRON2_DATASETS": str(work / "datasets"),
+        "FVCORE_CACHE": str(work / "cache"),
         "OMP_NUM_THREADS": "1",
     }
     start = time.time()
     (output / "metrics.json").unlink(missing_ok=True)
     with open(output / "stdout.txt", "w") as log:
-        command = [python, *case.words(output)]
+        command = [python, *case.words(project, output)]
+        folder = work if case.beside_data else project
         try:
             code = subprocess.run(
-                command, cwd=project, env=environment, stdout=log, stderr=log, timeout=limit
+                command, cwd=folder, env=environment, stdout=log, stderr=log, timeout=limit
             ).returncode
         except subprocess.TimeoutExpired:
             code = f"no end after {limit:.0f}s"
@@ -213,6 +227,7 @@ def main() -> int:
     args = parser.parse_args()
     work = (args.work or Path(tempfile.mkdtemp())).resolve()
     write_datasets(work / "datasets")
+    write_densepose(work / "datasets", work / "cache")
     chosen = [
         c for c in CASES if not args.only or any(o.lower() in c.name.lower() for o in args.only)
     ]
