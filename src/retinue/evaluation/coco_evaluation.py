@@ -31,7 +31,7 @@ from retinue.evaluation.coco_stream import CocoStream
 from retinue.evaluation.evaluator import DatasetEvaluator
 from retinue.evaluation.fast_eval_api import COCOeval_opt
 from retinue.evaluation.proposal_recall import ProposalRecall
-from retinue.structures import BoxMode
+from retinue.structures import BoxMode, Instances
 from retinue.utils import comm
 from retinue.utils.errors import InputError, unknown_name
 from retinue.utils.file_io import PathManager, atomic_write
@@ -171,7 +171,7 @@ class COCOEvaluator(DatasetEvaluator):
             prediction = {"image_id": image["image_id"]}
             if "instances" in output:
                 instances = output["instances"].to("cpu")
-                prediction["instances"] = instances_to_coco_json(instances, image["image_id"])
+                prediction["instances"] = self._to_results(instances, image["image_id"])
             if "proposals" in output:
                 prediction["proposals"] = output["proposals"].to("cpu")
             if len(prediction) > 1:
@@ -180,6 +180,10 @@ class COCOEvaluator(DatasetEvaluator):
                     self._stream(prediction)
                 else:
                     self._predictions.append(prediction)
+
+    def _to_results(self, instances: Instances, image_id: int) -> list[dict[str, Any]]:
+        """Return one image's predictions, a dict each."""
+        return instances_to_coco_json(instances, image_id)
 
     def _stream(self, prediction: dict[str, Any]) -> None:
         image_id = prediction["image_id"]

@@ -17,7 +17,7 @@ import torch
 
 from retinue.config import CfgNode
 from retinue.data.catalog import MetadataCatalog
-from retinue.evaluation.coco_evaluation import COCOEvaluator, instances_to_coco_json
+from retinue.evaluation.coco_evaluation import COCOEvaluator
 from retinue.evaluation.proposal_recall import ProposalRecall
 from retinue.utils.file_io import PathManager, atomic_write
 from retinue.utils.logger import create_small_table
@@ -60,17 +60,6 @@ class LVISEvaluator(COCOEvaluator):
         )
         self._do_evaluation = len(self._coco_api.get_ann_ids()) > 0
         self.reset()
-
-    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
-        """Take in one batch, as ``COCOEvaluator`` does."""
-        for image, output in zip(inputs, outputs, strict=True):
-            prediction = {"image_id": image["image_id"]}
-            if "instances" in output:
-                instances = output["instances"].to("cpu")
-                prediction["instances"] = instances_to_coco_json(instances, image["image_id"])
-            if "proposals" in output:
-                prediction["proposals"] = output["proposals"].to("cpu")
-            self._predictions.append(prediction)
 
     def _tasks_from_predictions(self, predictions: Sequence[dict[str, Any]]) -> list[str]:
         return ["bbox", "segm"] if any("segmentation" in p for p in predictions) else ["bbox"]

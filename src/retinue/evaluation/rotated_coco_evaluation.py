@@ -25,7 +25,7 @@ import torch
 
 from retinue.evaluation.coco_evaluation import COCOEvaluator
 from retinue.evaluation.fast_eval_api import COCOeval_opt
-from retinue.structures import BoxMode, RotatedBoxes, pairwise_iou_rotated
+from retinue.structures import BoxMode, Instances, RotatedBoxes, pairwise_iou_rotated
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import atomic_write
 
@@ -148,16 +148,8 @@ class RotatedCOCOEvaluator(COCOEvaluator):
         with open(path, encoding="utf-8") as file:
             return _rotated_coco(json.load(file))
 
-    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
-        """Take in one batch, as ``COCOEvaluator`` does."""
-        for image, output in zip(inputs, outputs, strict=True):
-            prediction = {"image_id": image["image_id"]}
-            if "instances" in output:
-                instances = output["instances"].to("cpu")
-                prediction["instances"] = self.instances_to_json(instances, image["image_id"])
-            if "proposals" in output:
-                prediction["proposals"] = output["proposals"].to("cpu")
-            self._predictions.append(prediction)
+    def _to_results(self, instances: Instances, image_id: int) -> list[dict[str, Any]]:
+        return self.instances_to_json(instances, image_id)
 
     def instances_to_json(self, instances: Any, img_id: int) -> list[dict[str, Any]]:
         """Return one image's predictions; ``bbox`` has five numbers, or four for upright boxes."""
