@@ -5,6 +5,7 @@ has 96 vertices, four in each of the 24 parts of a body, the corners of a square
 of DensePose's files are answered from ``cache``, the folder named by ``FVCORE_CACHE``.
 """
 
+import itertools
 import json
 import pickle
 import shutil
@@ -20,6 +21,8 @@ VERTICES = PARTS * CORNERS
 POINTS = 20
 SIZE = 256  # of a body's map of parts
 ANIMALS = {"bear_4936": 76, "cow_5002": 80}  # mesh -> LVIS category
+MESHES = ("smpl_27554", *ANIMALS, "cat_7466", "dog_7466", "sheep_5004", "horse_5004", "zebra_5002",
+          "giraffe_5002", "elephant_5002")  # fmt: skip
 PERSON = {"id": 1, "name": "person", "supercategory": "person"}
 
 
@@ -57,10 +60,9 @@ def _annotated(instances, surface):
 
 
 def _of_animals(lvis):
-    meshes = list(ANIMALS)
     rows = [
         {**row, "category_id": ANIMALS[mesh], **_points(row["id"], mesh)}
-        for row, mesh in zip(lvis["annotations"], meshes * len(lvis["annotations"]))
+        for row, mesh in zip(lvis["annotations"], itertools.cycle(ANIMALS), strict=False)
     ]
     return {**lvis, "annotations": rows}
 
@@ -93,7 +95,7 @@ def _write_charts(folder):
 
 def _write_meshes(cache):
     rng = np.random.default_rng(0)
-    for name in ("smpl_27554", *ANIMALS):
+    for name in MESHES:
         vertices = rng.normal(size=(VERTICES, 3)).astype(np.float32)
         distances = np.linalg.norm(vertices[:, None] - vertices, axis=-1)
         faces = [[i, (i + 1) % VERTICES, (i + 2) % VERTICES] for i in range(VERTICES)]
@@ -109,7 +111,7 @@ def _write_meshes(cache):
             "embeddings": rng.normal(size=(256, 16)).astype(np.float32),
         }
         _dump(features, cache / "densepose/data/cse/lbo" / f"phi_{name}_256.pkl")
-    keys = {name: {"nose": 3, "tail": 70} for name in ("smpl_27554", *ANIMALS)}
+    keys = {name: {"nose": 3, "tail": 70} for name in MESHES}
     _dump(keys, cache / "densepose/data/cse/mesh_keyvertices_v0.json")
 
 

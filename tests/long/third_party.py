@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cityscapes_layout import write_cityscapes
 from coco_layout import write_datasets
-from densepose_layout import write_densepose
+from densepose_layout import MESHES, VERTICES, write_densepose
 
 HERE = Path(__file__).resolve()
 SOURCE = HERE.parents[2] / "src"
@@ -45,6 +47,7 @@ class Case:
         path: more folders of the clones to import from.
         evaluates: whether results of an evaluation are expected.
         beside_data: run where the folder ``datasets`` is, for projects that look for it there.
+        served: run a copy of the script, away from the project, whose package retinue serves then.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Case:
     path: tuple[str, ...] = ()
     evaluates: bool = True
     beside_data: bool = False
+    served: bool = False
 
     def words(self, project: Path, output: Path) -> list[str]:
         """Return the command line after the interpreter."""
@@ -63,7 +67,8 @@ class Case:
         text = " ".join((LAZY if lazy else YAML).split())
         words = f"{text} {self.options} {output_key}{output}".split()
         words = [w.replace("''", "") for w in words]
-        script, config = str(project / self.script), str(project / self.config)
+        script = str((output if self.served else project) / self.script)
+        config = str(project / self.config)
         return ["-m", "retinue.compat", script, "--config-file", config, *words]
 
 
@@ -71,6 +76,13 @@ D2 = "detectron2/projects"
 DENSEPOSE = f"{D2}/DensePose"
 EMBEDDERS = "MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDERS"
 LOW_SCORES = "MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0 TEST.DETECTIONS_PER_IMAGE 4"
+ANIMALS = "configs/cse/densepose_rcnn_R_50_FPN_soft_animals_I0_finetune_m2m_16k.yaml"
+ANIMAL_OPTIONS = f"{LOW_SCORES} " + " ".join(
+    f"{EMBEDDERS}.{mesh}.NUM_VERTICES {VERTICES}" for mesh in MESHES
+)
+STREETS = "Cityscapes-SemanticSegmentation"
+STREET_OPTIONS = ("INPUT.CROP.SIZE (96,96) MODEL.RESNETS.DEPTH 50 MODEL.RESNETS.NORM BN"
+                  " MODEL.SEM_SEG_HEAD.NORM BN")  # fmt: skip
 SEVEN = "SOLVER.MAX_ITER 7"  # plain loops write no metrics before
 SMALL_IMAGES = "INPUT.IMAGE_SIZE 128"
 CASES = (
@@ -82,8 +94,11 @@ CASES = (
     Case("TridentNet", f"{D2}/TridentNet", "train_net.py",
          "configs/tridentnet_fast_R_50_C4_1x.yaml"),
     Case("TensorMask", f"{D2}/TensorMask", "train_net.py", "configs/tensormask_R_50_FPN_1x.yaml"),
-    Case("PointSup", f"{D2}/PointSup", "train_net.py",
-         "configs/mask_rcnn_R_50_FPN_3x_point_sup_coco.yaml"),
+    # its own package passes keyword-only arguments by position and fails on detectron2, too
+    Case("PointSup, served", f"{D2}/PointSup", "train_net.py",
+         "configs/mask_rcnn_R_50_FPN_3x_point_sup_point_aug_coco.yaml", served=True),
+    Case("PointSup implicit, served", f"{D2}/PointSup", "train_net.py",
+         "configs/implicit_pointrend_R_50_FPN_3x_point_sup_point_aug_coco.yaml", served=True),
     Case("Panoptic-DeepLab", f"{D2}/Panoptic-DeepLab", "train_net.py",
          "configs/COCO-PanopticSegmentation/"
          "panoptic_deeplab_R_52_os16_mg124_poly_200k_bs64_crop_640_640_coco_dsconv.yaml",
@@ -112,7 +127,29 @@ CASES = (
          LOW_SCORES, beside_data=True),
     Case("DensePose surface embeddings", DENSEPOSE, "train_net.py",
          "configs/cse/densepose_rcnn_R_50_FPN_soft_s1x.yaml",
-         f"{LOW_SCORES} {EMBEDDERS}.smpl_27554.NUM_VERTICES 96", beside_data=True),
+         f"{LOW_SCORES} {EMBEDDERS}.smpl_27554.NUM_VERTICES {VERTICES}", beside_data=True),
+    Case("DensePose charts, served", DENSEPOSE, "train_net.py",
+         "configs/densepose_rcnn_R_50_FPN_DL_WC2M_s1x.yaml", LOW_SCORES, served=True),
+    Case("DensePose animals, served", DENSEPOSE, "train_net.py", ANIMALS, ANIMAL_OPTIONS,
+         served=True),
+    Case("DensePose animals", DENSEPOSE, "train_net.py", ANIMALS, ANIMAL_OPTIONS,
+         beside_data=True),
+    Case("DensePose HRNet", DENSEPOSE, "train_net.py",
+         "configs/HRNet/densepose_rcnn_HRFPN_HRNet_w32_s1x.yaml", LOW_SCORES, beside_data=True),
+    Case("DeepLab v3", f"{D2}/DeepLab", "train_net.py",
+         f"configs/{STREETS}/deeplab_v3_R_103_os16_mg124_poly_90k_bs16.yaml", STREET_OPTIONS),
+    Case("DeepLab v3+", f"{D2}/DeepLab", "train_net.py",
+         f"configs/{STREETS}/deeplab_v3_plus_R_103_os16_mg124_poly_90k_bs16.yaml",
+         STREET_OPTIONS),
+    Case("Panoptic-DeepLab, Cityscapes", f"{D2}/Panoptic-DeepLab", "train_net.py",
+         "configs/Cityscapes-PanopticSegmentation/"
+         "panoptic_deeplab_R_52_os16_mg124_poly_90k_bs32_crop_512_1024.yaml",
+         f"{STREET_OPTIONS} MODEL.INS_EMBED_HEAD.NORM BN"),
+    Case("PointRend, Cityscapes instances", f"{D2}/PointRend", "train_net.py",
+         "configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_cityscapes.yaml", LOW_SCORES),
+    Case("PointRend, Cityscapes semantic", f"{D2}/PointRend", "train_net.py",
+         "configs/SemanticSegmentation/pointrend_semantic_R_101_FPN_1x_cityscapes.yaml",
+         "INPUT.CROP.SIZE (96,96)"),
     Case("train_net.py", "detectron2", "tools/train_net.py",
          "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"),
     Case("plain_train_net.py", "detectron2", "tools/plain_train_net.py",
@@ -193,7 +230,9 @@ def run(case: Case, folder: Path, work: Path, python: str, limit: float) -> Resu
     (output / "metrics.json").unlink(missing_ok=True)
     with open(output / "stdout.txt", "w") as log:
         command = [python, *case.words(project, output)]
-        folder = work if case.beside_data else project
+        if case.served:
+            shutil.copy(project / case.script, output / case.script)
+        folder = work if case.beside_data or case.served else project
         try:
             code = subprocess.run(
                 command, cwd=folder, env=environment, stdout=log, stderr=log, timeout=limit
@@ -227,6 +266,7 @@ def main() -> int:
     args = parser.parse_args()
     work = (args.work or Path(tempfile.mkdtemp())).resolve()
     write_datasets(work / "datasets")
+    write_cityscapes(work / "datasets")
     write_densepose(work / "datasets", work / "cache")
     chosen = [
         c for c in CASES if not args.only or any(o.lower() in c.name.lower() for o in args.only)
