@@ -1,5 +1,7 @@
 """Saving in the background, as safetensors, in shards; addresses of published weights."""
 
+import contextlib
+import errno
 import importlib
 import os
 import threading
@@ -82,6 +84,31 @@ class TestBackground:
         assert done == [1]
 
 
+def test_a_full_disk_is_named_and_earlier_checkpoints_stay(tmp_path, monkeypatch):
+    checkpointer = Checkpointer(nn.Linear(100, 100), str(tmp_path))
+    checkpointer.save("first")
+    write = checkpointer._writer
+
+    @contextlib.contextmanager
+    def full(path, mode):
+        with write(path, mode) as file:
+            room = types.SimpleNamespace(left=1000)
+
+            def fill(data):
+                room.left -= len(data)
+                if room.left < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return file.write(data)
+
+            yield types.SimpleNamespace(write=fill, flush=file.flush, close=lambda: None)
+
+    monkeypatch.setattr(checkpointer, "_writer", full)
+    with pytest.raises(OSError, match=r"second\.pth can't be written: No space left on device"):
+        checkpointer.save("second")
+    assert sorted(os.listdir(tmp_path)) == ["first.pth", "last_checkpoint"]
+    assert checkpointer.get_checkpoint_file().endswith("first.pth")
+
+
 def test_weights_alone_with_what_is_known_of_them(tmp_path):
     run = types.SimpleNamespace(state_dict=lambda: {"classes": ["cat"], "config": "A: 1"})
     model = nn.Linear(2, 1)
@@ -144,6 +171,48 @@ class TestSharded:
         with pytest.raises(CheckpointError, match=r"names 'os\.system'"):
             check_folder(str(tmp_path / "a"))
 
+    def saved(self, tmp_path, *, num_outputs=2):
+        torch.manual_seed(0)
+        model = nn.Linear(3, num_outputs)
+        optimizer = torch.optim.Adam(model.parameters())
+        return Checkpointer(model, str(tmp_path), sharded=True, optimizer=optimizer)
+
+    def test_the_oldest_goes_and_the_newest_whole_one_is_resumed(self, tmp_path):
+        checkpointer = self.saved(tmp_path)
+        periodic = PeriodicCheckpointer(checkpointer, 1, max_to_keep=2)
+        for iteration in range(4):
+            periodic.step(iteration)
+        names = ["last_checkpoint", "model_0000002", "model_0000003"]
+        assert sorted(os.listdir(tmp_path)) == names
+        os.remove(next((tmp_path / "model_0000003").glob("*.distcp")))
+        (tmp_path / "model_0000004.tmp").mkdir()  # of a process that was killed
+        (tmp_path / "model_0000004.tmp" / "__0_0.distcp").write_bytes(b"half")
+        (tmp_path / "mine.tmp").mkdir()
+        (tmp_path / "mine.tmp" / "notes.txt").write_text("kept")
+
+        again = self.saved(tmp_path)
+        assert again.resume_or_load("") == {"iteration": 2}
+        assert sorted(os.listdir(tmp_path)) == [names[0], "mine.tmp", *names[1:]]
+        periodic = PeriodicCheckpointer(again, 1, max_to_keep=1)
+        periodic.step(3)
+        assert sorted(os.listdir(tmp_path)) == [names[0], "mine.tmp", names[2]]
+
+    def test_another_model_is_refused(self, tmp_path):
+        self.saved(tmp_path).save("a")
+        other = self.saved(tmp_path, num_outputs=5)
+        with pytest.raises(CheckpointError, match=r"weight: \(2, 3\) in the checkpoint, \(5, 3\)"):
+            other.resume_or_load("")
+        other.model = nn.Sequential(other.model)
+        with pytest.raises(CheckpointError, match=r"lacks 2 of the model's 2 .*'0\.weight'"):
+            other.resume_or_load("")
+
+    def test_without_an_optimizer_in_it(self, tmp_path):
+        model = nn.Linear(3, 2)
+        Checkpointer(model, str(tmp_path), sharded=True).save("a", iteration=1)
+        other = self.saved(tmp_path)
+        assert other.resume_or_load("") == {"iteration": 1}
+        assert same(other.model, model)
+
     @pytest.mark.slow
     @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
     def test_a_model_of_fsdp_resumes(self, tmp_path):
@@ -162,16 +231,21 @@ class TestSharded:
                 optimizer = torch.optim.SGD(model.parameters(), lr=0.1 + seed, momentum=0.9)
                 model(torch.ones(2, 3)).sum().backward()
                 optimizer.step()
-                made.append(Checkpointer(model, str(tmp_path), optimizer=optimizer))
+                made.append(Checkpointer(model, str(tmp_path), sharded=True, optimizer=optimizer))
             first, second = made
-            first.save_sharded("step", iteration=7)
+            first.save("step", iteration=7)
             assert is_sharded(first.model)
-            with pytest.raises(InputError, match="call save_sharded in all of them"):
-                first.save("step")
+            with pytest.raises(InputError, match="sharded=True and call save in all of them"):
+                Checkpointer(first.model, str(tmp_path)).save("step")
             assert second.resume_or_load("") == {"iteration": 7}
             for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
                 assert torch.equal(one.full_tensor(), two.full_tensor())
             assert second.checkpointables["optimizer"].param_groups[0]["lr"] == 0.1
+            start = {"0.weight": torch.ones(4, 3), "1.bias": torch.ones(3)}
+            torch.save({"model": start}, tmp_path / "start.pth")
+            second.resume_or_load(str(tmp_path / "start.pth"), resume=False)
+            assert (second.model[0].weight.full_tensor() == 1).all()
+            assert list(second.report.reinitialised) == ["1.bias"]
         finally:
             torch.distributed.destroy_process_group()
 

@@ -150,6 +150,18 @@ class TestBest:
         Idle(EvalHook(1, metrics([4])), second).train(2, 3)
         assert "box/AP is 4.00000, the best remains 5" in caplog.text
 
+    def test_the_best_one_outlives_a_resume_from_an_older_one(self, tmp_path):
+        checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
+        Idle(EvalHook(1, metrics([5])), BestCheckpointer(1, checkpointer, "box/AP")).train(3, 4)
+        resumed = BestCheckpointer(1, checkpointer, "box/AP")
+        resumed.load_state_dict({"best_metric": 2, "best_iter": 1})  # saved before it evaluated
+        Idle(EvalHook(1, metrics([4])), resumed).train(3, 4)
+        assert (resumed.best_metric, resumed.best_iter) == (5, 3)
+        (tmp_path / "model_best.pth").write_bytes(b"PK")
+        anew = BestCheckpointer(1, checkpointer, "box/AP")
+        Idle(EvalHook(1, metrics([4])), anew).train(3, 4)
+        assert anew.best_metric == 4
+
     def test_a_metric_that_is_not_there_is_said(self, tmp_path, caplog):
         checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
         Idle(EvalHook(1, metrics([1])), BestCheckpointer(1, checkpointer, "bax/AP")).train(0, 1)

@@ -12,7 +12,7 @@ from retinue.engine import DEFAULT_TIMEOUT, launch
 
 SCRIPT = Path(__file__).parents[1] / "long" / "two_processes.py"
 CHECKS = ["gradients", "accumulation", "unused", "not_finite", "checkpoint"]
-CHECKS += ["sharded", "hooks", "interrupt"]
+CHECKS += ["sharded", "fsdp", "hooks", "interrupt"]
 
 
 def run(command, **environment):

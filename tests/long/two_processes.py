@@ -3,6 +3,7 @@
 Each check is a function of a folder; what it returns or prints is compared by the test.
 """
 
+import contextlib
 import datetime
 import json
 import sys
@@ -13,10 +14,11 @@ from torch import nn
 
 from retinue.checkpoint import DetectionCheckpointer
 from retinue.checkpoint.checkpointer import DamagedFileError
-from retinue.engine import SimpleTrainer, create_ddp_model, hooks, launch
+from retinue.engine import DefaultTrainer, SimpleTrainer, create_ddp_model, hooks, launch
 from retinue.engine.non_finite import NonFiniteLossError
 from retinue.engine.train_loop import HookBase
 from retinue.engine.validation_loss import validation_losses
+from retinue.evaluation import DatasetEvaluator
 from retinue.utils import comm
 
 
@@ -145,14 +147,16 @@ def check_sharded(folder):
             model(batch).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-        return DetectionCheckpointer(model, str(folder / "sharded"), optimizer=optimizer)
+        return DetectionCheckpointer(
+            model, str(folder / "sharded"), sharded=True, optimizer=optimizer
+        )
 
     def whole(model):
         return {name: p.full_tensor().detach() for name, p in model.named_parameters()}
 
     first = trained(seed=0, num_steps=3)
     assert first.model[0].weight.to_local().shape == (2, 3)  # of (4, 3)
-    first.save_sharded("step", iteration=7)
+    first.save("step", iteration=7)
     files = sorted(path.name for path in (folder / "sharded" / "step").glob("*.distcp"))
     assert files == ["__0_0.distcp", "__1_0.distcp"], files
 
@@ -172,6 +176,159 @@ def check_sharded(folder):
     alone = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))
     DetectionCheckpointer(alone).load(str(folder / "sharded" / "step"))
     assert same_tensors(alone.state_dict(), weights)
+
+
+def check_fsdp(folder):
+    """A trainer that spreads its model learns what copies learn, and resumes exactly."""
+    from retinue.checkpoint import read_checkpoint
+
+    cfg = small_config(folder)
+    cfg.RETINUE.FSDP = True
+    cfg.OUTPUT_DIR = str(folder / "whole")
+    undisturbed = SmallTrainer(cfg)
+    assert undisturbed.checkpointer.sharded
+    undisturbed.resume_or_load(resume=False)  # MODEL.WEIGHTS, a file
+    results = undisturbed.train()
+    assert results is None or results["AP"] != 0
+    if comm.is_main_process():
+        names = {p.name for p in (folder / "whole").iterdir() if "events" not in p.name}
+        assert names == {"last_checkpoint", "metrics.json", "model_0000005", "model_best",
+                         "model_final"}, names  # fmt: skip
+        assert (folder / "whole" / "last_checkpoint").read_text() == "model_final"
+
+    cfg.OUTPUT_DIR = str(folder / "broken")
+    broken = SmallTrainer(cfg)
+    broken.resume_or_load(resume=False)
+    broken.register_hooks([FailAfter(4)])
+    with contextlib.suppress(RuntimeError):
+        broken.train()
+    resumed = SmallTrainer(cfg)
+    resumed.resume_or_load()
+    assert resumed.start_iter == 4, resumed.start_iter
+    resumed.train()
+    want, got = parts(undisturbed), parts(resumed)
+    assert same_tensors(got, want), [n for n in want if not torch.equal(got[n], want[n])]
+    assert resumed.optimizer.param_groups[0]["lr"] == undisturbed.optimizer.param_groups[0]["lr"]
+
+    final = read_checkpoint(folder / "broken" / "model_final")
+    weights = {n: p.full_tensor() for n, p in resumed.model.named_parameters()}
+    assert same_tensors(final.weights, weights)
+    assert final.class_names == ["cat", "dog"]
+    averaged = read_checkpoint(folder / "broken" / "model_final", weights="ema").weights
+    assert not same_tensors(averaged, weights)
+
+    cfg.RETINUE.FSDP = False
+    cfg.OUTPUT_DIR = str(folder / "copies")
+    copies = SmallTrainer(cfg)
+    copies.resume_or_load(resume=False)
+    copies.train()
+    of_copies = copies.checkpointer.model.state_dict()
+    torch.testing.assert_close(dict(of_copies), weights, rtol=1e-5, atol=1e-6)
+    # What was spread goes on without being spread.
+    cfg.OUTPUT_DIR = str(folder / "broken")
+    cfg.SOLVER.MAX_ITER = 8
+    alone = SmallTrainer(cfg)
+    alone.resume_or_load()
+    assert alone.start_iter == 6
+    assert same_tensors(alone.checkpointer.model.state_dict(), weights)
+    buffers = [alone.optimizer.state[p]["momentum_buffer"] for p in alone.model.parameters()]
+    spread = [resumed.optimizer.state[p]["momentum_buffer"] for p in resumed.model.parameters()]
+    assert all(torch.equal(a, b.full_tensor()) for a, b in zip(buffers, spread, strict=True))
+    alone.train()
+
+
+def parts(trainer):
+    """What a run ends with: weights, their averages and momenta, this process's parts."""
+    found = {f"model.{n}": p.to_local() for n, p in trainer.model.named_parameters()}
+    average = trainer._average.model
+    found |= {f"average.{n}": p.to_local() for n, p in average.named_parameters()}
+    for name, parameter in trainer.model.named_parameters():
+        found[f"momentum.{name}"] = trainer.optimizer.state[parameter]["momentum_buffer"].to_local()
+    return {name: tensor.detach().clone() for name, tensor in found.items()}
+
+
+class FailAfter(HookBase):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_step(self):
+        if self.trainer.iter == self.iteration:
+            raise RuntimeError("crash")
+
+
+class Brightness(nn.Module):
+    """Losses from mean colours; random numbers are part of it, and a layer of odd size."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 5))
+        self.head = nn.Linear(5, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+
+    def forward(self, batch):
+        means = torch.stack([s["image"].float().mean(dim=(1, 2)) for s in batch]) / 255
+        scores = self.head(self.backbone(means))
+        if not self.training:
+            return [{"score": score.sum()} for score in scores]
+        return {"loss_a": (scores - torch.rand(())).square().mean(), "loss_b": scores.abs().mean()}
+
+
+class Scores(DatasetEvaluator):
+    def reset(self):
+        self.scores = []
+
+    def process(self, inputs, outputs):
+        self.scores += [output["score"].item() for output in outputs]
+
+    def evaluate(self):
+        return {"AP": sum(map(sum, comm.all_gather(self.scores)))}
+
+
+class SmallTrainer(DefaultTrainer):
+    @classmethod
+    def build_model(cls, cfg):
+        return Brightness(cfg)
+
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name):
+        return Scores()
+
+
+def small_config(folder):
+    """A config of six iterations on five pictures, and weights to start from."""
+    from PIL import Image
+
+    from retinue.config import get_cfg
+    from retinue.data import DatasetCatalog, MetadataCatalog
+    from retinue.structures import BoxMode
+
+    cfg = get_cfg()
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.MODEL.WEIGHTS = str(folder / "start.pth")
+    if comm.is_main_process():
+        for index in range(5):
+            Image.new("RGB", (24, 20), (40 * index, 99, 200 - index)).save(folder / f"{index}.png")
+        torch.manual_seed(5)
+        torch.save(Brightness(cfg).state_dict(), cfg.MODEL.WEIGHTS)
+    comm.synchronize()
+    box = {"bbox": [2, 2, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1, "iscrowd": 0}
+    dicts = [
+        {"file_name": str(folder / f"{index}.png"), "image_id": index, "height": 20, "width": 24,
+         "annotations": [box]}
+        for index in range(5)
+    ]  # fmt: skip
+    DatasetCatalog.register("colours", lambda: dicts)
+    MetadataCatalog.get("colours").set(thing_classes=["cat", "dog"])
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("colours",), ("colours",)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (16, 24), 20
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS = 4, 0.05, (4,)
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD = 6, 2, 2
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.VIS_PERIOD, cfg.SEED = 0, 3
+    extras = cfg.RETINUE
+    extras.EMA_DECAY, extras.KEEP_CHECKPOINTS, extras.VAL_LOSS_PERIOD = 0.5, 1, 2
+    extras.BEST_METRIC = "AP"
+    return cfg
 
 
 def same_tensors(one, two):

@@ -2,9 +2,10 @@
 
 A checkpoint is a ``.pth`` file of plain data: ``{"model": state dict, "iteration": n, ...}`` with
 an entry for each further object. It appears whole or not at all; the file ``last_checkpoint``
-beside it names the newest and is written afterwards. Loading runs no code from a file.
+beside it names the newest and is written afterwards. Loading runs no code from a file. Of a
+model that is spread over processes (FSDP) it is a folder, to which each process writes its part.
 
-Reading order: Checkpointer.save, .load, .resume_or_load; PeriodicCheckpointer.
+Reading order: Checkpointer.save, .load, .resume_or_load.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,11 @@ import torch
 from torch import nn
 
 from retinue.checkpoint.background import InTurn, snapshot
+from retinue.checkpoint.distributed import list_folder
 from retinue.checkpoint.errors import CheckpointError, DamagedFileError
 from retinue.checkpoint.files import read_torch_file
 from retinue.checkpoint.names import strip_prefix, unwrap
+from retinue.checkpoint.periodic import PeriodicCheckpointer
 from retinue.checkpoint.report import (
     IncompatibleKeys,
     LoadReport,
@@ -31,7 +35,7 @@ from retinue.checkpoint.report import (
     get_missing_parameters_message,
     get_unexpected_parameters_message,
 )
-from retinue.checkpoint.sharded import is_sharded
+from retinue.checkpoint.sharded import cut_as, is_leftover, is_sharded, is_shards
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager, atomic_write
 
@@ -60,9 +64,14 @@ class Checkpointer:
         save_dir: folder that checkpoints are saved in and resumed from; empty to save none.
         save_to_disk: whether this process saves.
         asynchronous: write files in a thread, from a copy of the state, while training goes on.
+            Sharded checkpoints are written at once all the same.
+        sharded: save folders to which every process writes its part, which a model of FSDP needs;
+            all processes call the methods that save then.
         checkpointables: further objects by name, e.g. ``optimizer=optimizer``.
 
     Attributes:
+        optimizer: of the model, for sharded checkpoints: their parts of it go by the names of
+            parameters; the checkpointable ``optimizer`` if there is one.
         report: what happened to every tensor in the last load.
 
     Example:
@@ -76,15 +85,18 @@ class Checkpointer:
         *,
         save_to_disk: bool = True,
         asynchronous: bool = False,
+        sharded: bool = False,
         **checkpointables: Any,
     ) -> None:
         self.model = _inner_model(model)
+        self.optimizer: torch.optim.Optimizer | None = checkpointables.get("optimizer")
         self.checkpointables: dict[str, Any] = {}
         for key, checkpointable in checkpointables.items():
             self.add_checkpointable(key, checkpointable)
         self.logger = logging.getLogger(__name__)
         self.save_dir = save_dir
         self.save_to_disk = save_to_disk
+        self.sharded = sharded
         self.path_manager: Any = PathManager
         self.report = LoadReport()
         self._turns = InTurn(asynchronous)
@@ -109,12 +121,15 @@ class Checkpointer:
     def save(self, name: str, **kwargs: Any) -> None:
         """Save everything to ``<save_dir>/<name>.pth``, and make it the last checkpoint.
 
+        Sharded, it is the folder ``<save_dir>/<name>``.
+
         Args:
             name: of the file, without folder or extension.
             kwargs: further plain data to save, such as ``iteration``.
         """
-        if self.write(name, **kwargs):
-            self.in_turn(lambda: self.tag_last_checkpoint(f"{name}.pth"))
+        path = self.write(name, **kwargs)
+        if path and self.save_to_disk:
+            self.in_turn(lambda: self.tag_last_checkpoint(os.path.basename(path)))
 
     def write(self, name: str, **kwargs: Any) -> str:
         """Save everything as ``save`` does, but leave the last checkpoint what it is.
@@ -125,17 +140,19 @@ class Checkpointer:
         Raises:
             InputError: If ``name`` has a folder in it, or the model is spread over processes.
         """
-        if not self.save_dir or not self.save_to_disk:
+        if not self.save_dir or not (self.save_to_disk or self.sharded):
             return ""
         if os.path.basename(name) != name:
             raise InputError(
                 f"Checkpointer.save: name must be a plain file name; got {name!r}; the folder is"
                 f" save_dir ({self.save_dir!r})"
             )
+        if self.sharded:
+            return self._write_shards(name, kwargs)
         if is_sharded(self.model):
             raise InputError(
                 "Checkpointer.save: the model is spread over processes, and this one has a part of"
-                " it; call save_sharded in all of them"
+                " it; make the Checkpointer with sharded=True and call save in all of them"
             )
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
@@ -150,34 +167,45 @@ class Checkpointer:
         return path
 
     def _write_file(self, path: str, content: dict[str, Any]) -> None:
-        with self._writer(path, "wb") as file:
-            torch.save(content, file)
+        try:
+            with self._writer(path, "wb") as file:
+                torch.save(content, file)
+        except (OSError, RuntimeError) as error:
+            # PyTorch's writer ends in a RuntimeError of its own where a disk is full.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise OSError(
+                cause.errno,
+                f"checkpoint {path} can't be written: {cause.strerror}; earlier ones are whole;"
+                " make room or choose another folder, and resume",
+            ) from error
 
-    def save_sharded(self, name: str, **kwargs: Any) -> None:
-        """Save from all processes into the folder ``<save_dir>/<name>``, each its part.
-
-        It becomes the last checkpoint. The model is saved, the optimizer that is a checkpointable
-        of the name ``optimizer``, and the states of the others.
-
-        Args:
-            name: of the folder.
-            kwargs: further plain data to save, such as ``iteration``.
-        """
+    def _write_shards(self, name: str, facts: dict[str, Any]) -> str:
         from retinue.checkpoint.sharded import save_sharded
 
-        others = {k: o.state_dict() for k, o in self.checkpointables.items() if k != "optimizer"}
-        optimizer = self.checkpointables.get("optimizer")
-        save_sharded(os.path.join(self.save_dir, name), self.model, optimizer, **others, **kwargs)
-        if self.save_to_disk:
-            self.tag_last_checkpoint(name)
+        path = os.path.join(self.save_dir, name)
+        self.logger.info("Saving checkpoint to %s", path)
+        objects = {k: v for k, v in self.checkpointables.items() if v is not self.optimizer}
+        rest = {key: thing.state_dict() for key, thing in objects.items()}
+        save_sharded(path, self.model, self.optimizer, **rest, **facts)
+        return path
 
-    def _load_sharded(self, folder: str, checkpointables: Sequence[str] | None) -> dict[str, Any]:
+    def _load_shards(self, folder: str, wanted: Sequence[str]) -> dict[str, Any]:
         from retinue.checkpoint.sharded import load_sharded
 
-        wanted = list(self.checkpointables) if checkpointables is None else checkpointables
-        optimizer = self.checkpointables.get("optimizer") if "optimizer" in wanted else None
-        rest = load_sharded(folder, self.model, optimizer)
-        self.report.loaded = list(self.model.state_dict())
+        saved, own = list_folder(folder), self.model.state_dict()
+        weights = saved.get("model", {})
+        if shapes := _other_shapes(weights, own):
+            raise _other_model(shapes)
+        if absent := [name for name in own if name not in weights]:
+            raise CheckpointError(
+                f"{folder}: lacks {len(absent)} of the model's {len(own)} tensors: {absent[:5]};"
+                " load it without the optimizer, which re-initialises them"
+            )
+        rest = load_sharded(folder, self.model, self.optimizer if "optimizer" in saved else None)
+        self.report.loaded = list(own)
+        self.report.unexpected = [name for name in weights if name not in own]
         for key in wanted:
             if key in rest:
                 self.checkpointables[key].load_state_dict(rest.pop(key))
@@ -238,13 +266,14 @@ class Checkpointer:
             return {}
         self.logger.info("[%s] Loading from %s ...", type(self).__name__, path)
         self.report = LoadReport(path)
-        if os.path.isdir(path) and is_sharded(self.model):
-            return self._load_sharded(path, checkpointables)
+        wanted = list(self.checkpointables) if checkpointables is None else checkpointables
+        if wanted and self.optimizer is not None and is_shards(path):
+            return self._load_shards(path, wanted)
         checkpoint = self._load_file(path)
         incompatible = self._load_model(checkpoint)
         if incompatible is not None:  # subclasses written for older interfaces return nothing
             self._log_incompatible_keys(incompatible)
-        for key in self.checkpointables if checkpointables is None else checkpointables:
+        for key in wanted:
             if key in checkpoint:
                 self.logger.info("Loading %s from %s", key, path)
                 self.checkpointables[key].load_state_dict(checkpoint.pop(key))
@@ -265,10 +294,13 @@ class Checkpointer:
             return ""
 
     def get_all_checkpoint_files(self) -> list[str]:
-        """Return the paths of all ``.pth`` files in ``save_dir``."""
-        names = [n for n in self.path_manager.ls(self.save_dir) if n.endswith(".pth")]
-        paths = [os.path.join(self.save_dir, name) for name in names]
-        return [path for path in paths if self.path_manager.isfile(path)]
+        """Return the paths of all ``.pth`` files in ``save_dir``, and of sharded checkpoints."""
+        paths = [os.path.join(self.save_dir, name) for name in self.path_manager.ls(self.save_dir)]
+        return [
+            path
+            for path in paths
+            if is_shards(path) or (path.endswith(".pth") and self.path_manager.isfile(path))
+        ]
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint, or start from the weights in ``path``.
@@ -323,9 +355,12 @@ class Checkpointer:
         if not self.save_to_disk or not os.path.isdir(self.save_dir):
             return
         for name in os.listdir(self.save_dir):
+            path = os.path.join(self.save_dir, name)
             if re.fullmatch(rf"\.(.+\.pth|{LAST_CHECKPOINT})\.[0-9a-f]+\.tmp", name):
                 with contextlib.suppress(OSError):
-                    os.remove(os.path.join(self.save_dir, name))
+                    os.remove(path)
+            elif is_leftover(path):
+                shutil.rmtree(path, ignore_errors=True)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make a file of ``save_dir`` the last checkpoint."""
@@ -352,22 +387,12 @@ class Checkpointer:
                 "no name of the checkpoint is one of the model's: it is of another kind of network"
             )
         self._fit(state, own)
-        incorrect_shapes = [
-            (name, tuple(tensor.shape), tuple(own[name].shape))
-            for name, tensor in state.items()
-            if name in own
-            and not nn.parameter.is_lazy(own[name])
-            and tensor.shape != own[name].shape
-        ]
+        incorrect_shapes = _other_shapes(state, own)
         if incorrect_shapes and self._refuse_other_shapes:
-            raise CheckpointError(
-                "cannot resume: the checkpoint is for a model of other shapes. Resume with the"
-                " config it was trained with; or start anew in another output folder, with this"
-                " checkpoint as MODEL.WEIGHTS, which re-initialises these:"
-                + describe_shapes(incorrect_shapes)
-            )
+            raise _other_model(incorrect_shapes)
         for name, _, _ in incorrect_shapes:
             del state[name]
+        cut_as(own, state)
         result = self.model.load_state_dict(state, strict=False)
         return IncompatibleKeys(
             _without_aliases(self.model, result.missing_keys),
@@ -417,6 +442,26 @@ class Checkpointer:
                 )
 
 
+def _other_shapes(
+    state: Mapping[str, Any], own: Mapping[str, torch.Tensor]
+) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    return [
+        (name, tuple(tensor.shape), tuple(own[name].shape))
+        for name, tensor in state.items()
+        if name in own
+        and not nn.parameter.is_lazy(own[name])
+        and tuple(tensor.shape) != tuple(own[name].shape)
+    ]
+
+
+def _other_model(shapes: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> CheckpointError:
+    return CheckpointError(
+        "cannot resume: the checkpoint is for a model of other shapes. Resume with the config it"
+        " was trained with; or start anew in another output folder, with this checkpoint as"
+        " MODEL.WEIGHTS, which re-initialises these:" + describe_shapes(shapes)
+    )
+
+
 def _inner_model(model: nn.Module) -> nn.Module:
     wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
@@ -436,78 +481,3 @@ def _without_aliases(model: nn.Module, missing: Sequence[str]) -> list[str]:
     absent = set(missing)
     loaded = {n for names in names_of.values() if not names <= absent for n in names}
     return [name for name in missing if name not in loaded]
-
-
-class PeriodicCheckpointer:
-    """Saves every few iterations and at the end, and keeps the newest files.
-
-    Args:
-        checkpointer: what saves.
-        period: iterations between saves.
-        max_iter: iterations in all; the last one is saved as ``<file_prefix>_final.pth``.
-        max_to_keep: how many of the numbered files to keep; all by default.
-        file_prefix: files are ``<file_prefix>_0000099.pth``.
-
-    Raises:
-        InputError: If ``max_to_keep`` is not positive.
-    """
-
-    def __init__(
-        self,
-        checkpointer: Checkpointer,
-        period: int,
-        max_iter: int | None = None,
-        max_to_keep: int | None = None,
-        file_prefix: str = "model",
-    ) -> None:
-        if max_to_keep is not None and max_to_keep < 1:
-            raise InputError(
-                f"PeriodicCheckpointer: max_to_keep must be above 0; got {max_to_keep}"
-            )
-        self.checkpointer = checkpointer
-        self.period = int(period)
-        self.max_iter = max_iter
-        self.max_to_keep = max_to_keep
-        self.recent_checkpoints: list[str] = []
-        self.path_manager: Any = checkpointer.path_manager
-        self.file_prefix = file_prefix
-
-    def step(self, iteration: int, **kwargs: Any) -> None:
-        """Save if it is time to, after iteration number ``iteration`` (from 0).
-
-        Args:
-            iteration: saved as ``iteration``.
-            kwargs: further plain data to save.
-        """
-        iteration = int(iteration)
-        state = {"iteration": iteration, **kwargs}
-        if self.period > 0 and (iteration + 1) % self.period == 0:
-            if self.max_to_keep is not None and not self.recent_checkpoints:
-                self.recent_checkpoints = self._earlier_files(iteration)
-            self.checkpointer.save(f"{self.file_prefix}_{iteration:07d}", **state)
-            if self.max_to_keep is not None and self.checkpointer.save_to_disk:
-                self.checkpointer.in_turn(self._keep)
-        if self.max_iter is not None and iteration >= self.max_iter - 1:
-            self.checkpointer.save(f"{self.file_prefix}_final", **state)
-            self.checkpointer.wait()
-
-    def _earlier_files(self, iteration: int) -> list[str]:
-        """Find the numbered files of the run that this one resumes."""
-        numbered = re.compile(rf"{re.escape(self.file_prefix)}_(\d{{7,}})\.pth")
-        found = []
-        for path in self.checkpointer.get_all_checkpoint_files():
-            match = numbered.fullmatch(os.path.basename(path))
-            if match and int(match[1]) < iteration:
-                found.append(path)
-        return sorted(found)
-
-    def _keep(self) -> None:
-        self.recent_checkpoints.append(self.checkpointer.get_checkpoint_file())
-        while len(self.recent_checkpoints) > (self.max_to_keep or 1):
-            oldest = self.recent_checkpoints.pop(0)
-            if self.path_manager.exists(oldest):
-                self.path_manager.rm(oldest)
-
-    def save(self, name: str, **kwargs: Any) -> None:
-        """Save now, as ``Checkpointer.save`` does."""
-        self.checkpointer.save(name, **kwargs)

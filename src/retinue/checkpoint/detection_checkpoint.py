@@ -29,6 +29,7 @@ from retinue.checkpoint.files import find_format, read_file
 from retinue.checkpoint.names import put_under_prefix, recognise
 from retinue.checkpoint.names_torchvision import is_torchvision_detector
 from retinue.checkpoint.reader import local_copy, record_of, understand
+from retinue.checkpoint.sharded import whole
 from retinue.utils import comm
 from retinue.utils.file_io import PathManager
 
@@ -51,6 +52,7 @@ class DetectionCheckpointer(Checkpointer):
             that says their names.
         trust: run whatever code a file holds; the log says so. For files of your own only.
         asynchronous: write files in a thread, while training goes on.
+        sharded: save folders to which every process writes its part, see ``Checkpointer``.
         checkpointables: further objects by name.
 
     Example:
@@ -66,6 +68,7 @@ class DetectionCheckpointer(Checkpointer):
         class_names: Sequence[str] = (),
         trust: bool = False,
         asynchronous: bool = False,
+        sharded: bool = False,
         **checkpointables: Any,
     ) -> None:
         if save_to_disk is None:
@@ -75,6 +78,7 @@ class DetectionCheckpointer(Checkpointer):
             save_dir,
             save_to_disk=save_to_disk,
             asynchronous=asynchronous,
+            sharded=sharded,
             **checkpointables,
         )
         self.path_manager = PathManager
@@ -254,7 +258,7 @@ class DetectionCheckpointer(Checkpointer):
             layout = find_layout(name, rows, (len(saved), len(self.class_names)))
             if layout is None or ("bbox_pred" in name and layout.per < 4):
                 continue
-            state[name] = map_rows(state[name], own[name], layout, saved, self.class_names)
+            state[name] = map_rows(state[name], whole(own[name]), layout, saved, self.class_names)
             mapped.append(name)
         known = set(saved)
         common = [name for name in self.class_names if name in known]

@@ -11,17 +11,26 @@ import contextlib
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from retinue.checkpoint.distributed import check_folder, read_values
+from retinue.checkpoint.distributed import METADATA, check_folder, read_values
 from retinue.checkpoint.writer import put_folder
 from retinue.utils import comm
 
-__all__ = ["is_sharded", "load_sharded", "save_sharded"]
+__all__ = [
+    "cut_as",
+    "is_leftover",
+    "is_sharded",
+    "is_shards",
+    "load_sharded",
+    "own_part",
+    "save_sharded",
+    "whole",
+]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -31,6 +40,56 @@ def is_sharded(model: nn.Module) -> bool:
     from torch.distributed.tensor import DTensor
 
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def is_shards(path: str) -> bool:
+    """Say whether ``path`` is a folder of ``torch.distributed.checkpoint``, all of it written."""
+    is_whole = not path.endswith((".tmp", ".old"))
+    return is_whole and os.path.isfile(os.path.join(path, METADATA))
+
+
+def is_leftover(path: str) -> bool:
+    """Say whether ``path`` is what a killed process left of such a folder."""
+    if not (path.endswith((".tmp", ".old")) and os.path.isdir(path)):
+        return False
+    return all(name.endswith((".distcp", METADATA)) for name in os.listdir(path))
+
+
+def _is_part(tensor: Any) -> bool:
+    return hasattr(tensor, "full_tensor")  # a DTensor, whose module takes long to import
+
+
+def whole(tensor: Any) -> torch.Tensor:
+    """Return a tensor with the parts of all processes, which must all ask for it."""
+    full: torch.Tensor = tensor.full_tensor() if _is_part(tensor) else tensor
+    return full
+
+
+def own_part(tensor: Any) -> torch.Tensor:
+    """Return what this process has of a tensor: all of it, unless it is spread."""
+    own: torch.Tensor = tensor.to_local() if _is_part(tensor) else tensor
+    return own
+
+
+def cut_as(own: Mapping[str, Any], state: dict[str, Any]) -> None:
+    """Cut the tensors of ``state`` as those of ``own`` are spread over processes, in place.
+
+    Args:
+        own: a model's state dict, which says how.
+        state: whole tensors, the same in each process; those that ``own`` lacks stay whole.
+    """
+    for name, tensor in state.items():
+        if _is_part(own.get(name)) and not _is_part(tensor):
+            state[name] = _part(tensor, own[name])
+
+
+def _part(tensor: torch.Tensor, like: Any) -> torch.Tensor:
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh = like.device_mesh
+    here = tensor.to(mesh.device_type)
+    part: torch.Tensor = distribute_tensor(here, mesh, like.placements, src_data_rank=None)
+    return part
 
 
 @contextlib.contextmanager

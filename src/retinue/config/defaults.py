@@ -289,6 +289,7 @@ _RETINUE: dict[str, Any] = {
     "EMA_DECAY": 0.0,  # of averaged weights, which are evaluated and saved too; 0: none
     "KEEP_CHECKPOINTS": 0,  # of the numbered ones, the newest; 0: all
     "ASYNC_CHECKPOINTS": False,  # write them while training goes on
+    "FSDP": False,  # spread weights, gradients and the optimizer's state over the processes
     "SKIP_UNREADABLE": False,  # go on without images that cannot be read
     "COMPILE": False,  # torch.compile the model
 }

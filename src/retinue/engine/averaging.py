@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from retinue.checkpoint.sharded import cut_as
 from retinue.engine.train_loop import HookBase
 from retinue.utils.errors import InputError
 
@@ -67,5 +68,7 @@ class _State:
         return {"module": averaged.module.state_dict(), "n_averaged": int(averaged.n_averaged)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self._averaged.module.load_state_dict(state_dict["module"])
+        weights = state_dict["module"]
+        cut_as(self._averaged.module.state_dict(), weights)
+        self._averaged.module.load_state_dict(weights)
         self._averaged.n_averaged.copy_(torch.tensor(state_dict["n_averaged"]))

@@ -12,6 +12,7 @@ line and ``default_setup`` are in ``setup``, ``DefaultPredictor`` in ``predictor
 from __future__ import annotations
 
 import logging
+import os
 import random
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,12 +24,14 @@ import torch
 from torch import nn
 
 from retinue.checkpoint import DetectionCheckpointer
+from retinue.checkpoint.sharded import is_sharded
 from retinue.config import CfgNode
 from retinue.data.build import build_detection_test_loader, build_detection_train_loader
 from retinue.data.resume import streams_enter_at
 from retinue.engine import hooks
 from retinue.engine.averaging import WeightAverage
 from retinue.engine.interrupt import Interrupt
+from retinue.engine.parallel import create_ddp_model, gathered, shard_model
 from retinue.engine.predictor import DefaultPredictor
 from retinue.engine.run_checks import (
     check_class_count,
@@ -81,28 +84,6 @@ __all__ = [
 _KEPT_FOR_PROJECTS = (_highlight, _try_get_key)  # which import them from here
 
 logger = logging.getLogger(__name__)
-
-
-def create_ddp_model(
-    model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any
-) -> nn.Module:
-    """Wrap a model in ``DistributedDataParallel`` if there are several processes.
-
-    Args:
-        model: on the device it will train on.
-        fp16_compression: exchange gradients as float16.
-        kwargs: for ``DistributedDataParallel``.
-    """
-    if comm.get_world_size() == 1:
-        return model
-    if next(model.parameters()).is_cuda:
-        kwargs.setdefault("device_ids", [comm.get_local_rank()])
-    ddp = nn.parallel.DistributedDataParallel(model, **kwargs)
-    if fp16_compression:
-        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
-
-        ddp.register_comm_hook(state=None, hook=fp16_compress_hook)
-    return ddp
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
@@ -169,6 +150,9 @@ class DefaultTrainer(TrainerBase):
             seed_all_rng(cfg.SEED + comm.get_rank())  # initial weights are part of the run
 
         model = self.build_model(cfg)
+        self._average = self._build_average(model)
+        if self._extras.get("FSDP"):
+            model = shard_model(model)
         optimizer = self.build_optimizer(cfg, model)
         self._own_loader = self._build_train_loader(cfg, first_iter=0)
         cfg = plan_epochs(cfg, num_training_images(self._own_loader))
@@ -182,11 +166,12 @@ class DefaultTrainer(TrainerBase):
             cfg.OUTPUT_DIR,
             class_names=training_classes(cfg),
             asynchronous=bool(self._extras.get("ASYNC_CHECKPOINTS")),
+            sharded=is_sharded(model),
             trainer=weakref.proxy(self),
             run=RunRecord(cfg),
         )
-        if self._extras.get("EMA_DECAY"):
-            self._average = WeightAverage(self.checkpointer.model, self._extras.EMA_DECAY)
+        self.checkpointer.optimizer = optimizer
+        if self._average is not None:
             self.checkpointer.add_checkpointable("model_ema", self._average.as_checkpointable())
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
@@ -200,6 +185,14 @@ class DefaultTrainer(TrainerBase):
     @cached_property
     def _seed(self) -> int:
         return self.cfg.SEED if self.cfg.SEED >= 0 else comm.shared_random_seed()
+
+    def _build_average(self, model: nn.Module) -> WeightAverage | None:
+        if not self._extras.get("EMA_DECAY"):
+            return None
+        average = WeightAverage(model, self._extras.EMA_DECAY)
+        if self._extras.get("FSDP"):
+            shard_model(average.model)
+        return average
 
     def _build_inner_trainer(
         self, cfg: CfgNode, model: nn.Module, optimizer: torch.optim.Optimizer
@@ -262,7 +255,8 @@ class DefaultTrainer(TrainerBase):
         built: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
         built.append(self._build_precise_bn())
         built.append(self._average)
-        if is_main:
+        saves = is_main or self.checkpointer.sharded
+        if saves:
             built.append(
                 hooks.PeriodicCheckpointer(
                     self.checkpointer,
@@ -272,18 +266,19 @@ class DefaultTrainer(TrainerBase):
             )
         if extras.get("VAL_LOSS_PERIOD"):
             built.append(self._build_validation_loss())
-        if cfg.VIS_PERIOD > 0 and is_main:
+        if cfg.VIS_PERIOD > 0 and saves:
             from retinue.engine.pictures import TrainingPictures
 
             built.append(TrainingPictures(cfg.VIS_PERIOD, cfg.INPUT.FORMAT))
 
         def evaluate() -> Any:
             model = self.model if self._average is None else self._average.model
-            self._last_eval_results = self.test(self.cfg, model)
+            with gathered(model):
+                self._last_eval_results = self.test(self.cfg, model)
             return self._last_eval_results
 
         built.append(hooks.EvalHook(period, evaluate))
-        if metric and is_main:
+        if metric and saves:
             mode = _mode_of(metric)
             built.append(hooks.BestCheckpointer(period, self.checkpointer, metric, mode))
         if patience:
@@ -355,7 +350,8 @@ class DefaultTrainer(TrainerBase):
                 logger.error("The weights before the loss that is not finite are in %s", path)
             raise
         except (OSError, InputError):  # of an image or annotation: this iteration changed nothing
-            if self.iter > self.start_iter and comm.is_main_process():
+            is_alone = comm.is_main_process() and not self.checkpointer.sharded
+            if self.iter > self.start_iter and is_alone:
                 self.iter -= 1
                 self._save_interrupted()
                 self.iter += 1
@@ -364,19 +360,21 @@ class DefaultTrainer(TrainerBase):
     def after_step(self) -> None:
         super().after_step()
         if self._interrupt.is_requested():
-            if comm.is_main_process():
+            if comm.is_main_process() or self.checkpointer.sharded:
                 self._save_interrupted()
             raise KeyboardInterrupt
 
     def _save_interrupted(self) -> None:
         name = f"model_{self.iter:07d}"
-        if not self.checkpointer.get_checkpoint_file().endswith(f"{name}.pth"):
+        last = os.path.basename(self.checkpointer.get_checkpoint_file())
+        if last.removesuffix(".pth") != name:
             self.checkpointer.save(name, iteration=self.iter)
+            last = os.path.basename(self.checkpointer.get_checkpoint_file())
         logger.warning(
-            "Stopped after iteration %d and saved %s.pth. To go on: the same command with --resume,"
+            "Stopped after iteration %d and saved %s. To go on: the same command with --resume,"
             " or trainer.resume_or_load(resume=True), with OUTPUT_DIR %s",
             self.iter,
-            name,
+            last,
             self.cfg.OUTPUT_DIR,
         )
 

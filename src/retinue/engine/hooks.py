@@ -28,6 +28,8 @@ from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
 
 from retinue.checkpoint.checkpointer import Checkpointer
 from retinue.checkpoint.checkpointer import PeriodicCheckpointer as _PeriodicCheckpointer
+from retinue.checkpoint.errors import CheckpointError
+from retinue.checkpoint.reader import list_checkpoint
 from retinue.engine.profiler_hooks import AutogradProfiler, TorchMemoryStats, TorchProfiler
 from retinue.engine.train_loop import HookBase
 from retinue.layers.precise_bn import get_bn_modules, update_bn_stats
@@ -241,7 +243,36 @@ class BestCheckpointer(HookBase):
         self.best_metric, self.best_iter = float(val), int(iteration)
         return True
 
+    def before_train(self) -> None:
+        """Look at the best checkpoint that is there: the one resumed from may be older."""
+        if self.trainer.start_iter == 0:
+            return
+        for ending in (".pth", ""):
+            path = os.path.join(self._checkpointer.save_dir, self._file_prefix + ending)
+            try:
+                saved = list_checkpoint(path).rest
+                value, iteration = saved["metrics"][self._val_metric], saved["iteration"]
+            except (OSError, KeyError, CheckpointError):  # none is there, or another one
+                continue
+            if self.best_metric is None or self._is_better(value, self.best_metric):
+                self._update_best(value, iteration)
+
     def _best_checking(self) -> None:
+        if self._checkpointer.sharded:
+            self._best_of_all_processes()
+        elif found := self._find_best():
+            self._save_best(*found)
+
+    def _best_of_all_processes(self) -> None:
+        """Metrics exist on the main process alone; the others save with it."""
+        found = self._find_best() if comm.is_main_process() else None
+        found = comm.all_gather(found)[0]
+        if found:
+            self.best_metric, self.best_iter = found
+            self._save_best(*found)
+
+    def _find_best(self) -> tuple[float, int] | None:
+        """Return the metric and its iteration if it is better than ever before."""
         latest = self.trainer.storage.latest().get(self._val_metric)
         if latest is None:
             known = [name for name in self.trainer.storage.latest() if "/" in name]
@@ -250,20 +281,13 @@ class BestCheckpointer(HookBase):
                 self._val_metric,
                 ", ".join(known) or "none",
             )
-            return
+            return None
         value, iteration = latest
         before = self.best_metric
         is_better = before is None or self._is_better(value, before)
         if not (is_better and self._update_best(value, iteration)):
             logger.info("%s is %.5f, the best remains %s", self._val_metric, value, before)
-            return
-        last = self._checkpointer.get_checkpoint_file()
-        # After training, metrics carry the number of iterations, one more than the last one's.
-        done = min(iteration, self.trainer.max_iter - 1)
-        metrics = {self._val_metric: float(value)}
-        self._checkpointer.save(self._file_prefix, iteration=done, metrics=metrics)
-        if last and self._checkpointer.save_to_disk:
-            self._checkpointer.tag_last_checkpoint(os.path.basename(last))
+            return None
         logger.info(
             "%s is %.5f after iteration %d, the best so far (before: %s)",
             self._val_metric,
@@ -271,6 +295,17 @@ class BestCheckpointer(HookBase):
             iteration,
             before,
         )
+        return float(value), int(iteration)
+
+    def _save_best(self, value: float, iteration: int) -> None:
+        last = self._checkpointer.get_checkpoint_file()
+        # After training, metrics carry the number of iterations, one more than the last one's.
+        done = min(iteration, self.trainer.max_iter - 1)
+        self._checkpointer.save(
+            self._file_prefix, iteration=done, metrics={self._val_metric: value}
+        )
+        if last and self._checkpointer.save_to_disk:
+            self._checkpointer.tag_last_checkpoint(os.path.basename(last))
 
     def after_step(self) -> None:
         if _is_due(self.trainer, self._period) and not _is_last(self.trainer):

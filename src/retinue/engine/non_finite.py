@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from retinue.checkpoint.sharded import is_sharded, own_part
 from retinue.engine.training_state import load_training_state, training_state
 from retinue.utils import comm
 from retinue.utils.events import EventStorage
@@ -104,7 +105,7 @@ def first_non_finite(
     """
     model = getattr(model, "module", model)  # inside DistributedDataParallel others would wait
     for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
+        if not torch.isfinite(own_part(weight)).all():
             return f"the weight {name!r}, which an earlier step or the checkpoint brought"
     for batch in batches:
         for name, value in _tensors(batch):
@@ -112,6 +113,8 @@ def first_non_finite(
                 return f"the input {name!r}" if name else "the input"
     if comm.get_world_size() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
         return "unknown: a model with SyncBatchNorm can't be run again by one process"
+    if is_sharded(model):
+        return "unknown: a model that is spread over processes can't be run again by one of them"
     for batch in batches:
         with _unchanged(model), EventStorage(), torch.no_grad(), precision():
             found = _first_layer(model, batch)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from retinue.engine.parallel import gathered
 from retinue.engine.train_loop import HookBase
+from retinue.utils import comm
 from retinue.utils.events import EventStorage
 
 __all__ = ["TrainingPictures"]
@@ -19,7 +21,8 @@ class TrainingPictures(HookBase):
     """Puts a picture into the storage now and then, for writers that show pictures.
 
     On the left the first image of the batch as the model gets it, with its annotations; on the
-    right the model's best predictions for it.
+    right the model's best predictions for it. Register it in the main process; in all processes if
+    the model is spread over them.
 
     Args:
         period: iterations between pictures.
@@ -34,11 +37,12 @@ class TrainingPictures(HookBase):
         if (self.trainer.iter + 1) % self._period:
             return
         inner = getattr(self.trainer, "_trainer", self.trainer)
-        sample = _first_sample(inner.batches)
-        if sample is not None:
-            picture = self.draw(inner.model, sample)
-            name = "left: annotations; right: predictions"
-            self.trainer.storage.put_image(name, picture.transpose(2, 0, 1))
+        with gathered(inner.model):
+            sample = _first_sample(inner.batches) if comm.is_main_process() else None
+            if sample is not None:
+                picture = self.draw(inner.model, sample)
+                name = "left: annotations; right: predictions"
+                self.trainer.storage.put_image(name, picture.transpose(2, 0, 1))
 
     def draw(self, model: nn.Module, sample: Mapping[str, Any]) -> np.ndarray:
         """Draw annotations and predictions of a sample; ``(H, 2 W, 3)`` uint8, RGB."""

@@ -25,6 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from retinue.checkpoint.sharded import is_sharded
 from retinue.engine.non_finite import FiniteCheck, NonFiniteLossError, non_finite_loss
 from retinue.engine.training_state import load_training_state, training_state
 from retinue.utils import comm
@@ -179,10 +180,10 @@ class TrainerBase:
         self.iter = state_dict["iteration"]
         for name, state in state_dict.get("hooks", {}).items():
             hook: Any = next((h for h in self._hooks if type(h).__qualname__ == name), None)
-            if hook is None:
-                logger.warning("The checkpoint has a state for a hook %r, which is not here", name)
-            else:
+            if hook is not None:
                 hook.load_state_dict(state)
+            elif comm.is_main_process():  # others have no hooks that save
+                logger.warning("The checkpoint has a state for a hook %r, which is not here", name)
 
 
 class SimpleTrainer(TrainerBase):
@@ -398,13 +399,16 @@ class SimpleTrainer(TrainerBase):
                 storage.put_scalar(name, loss, cur_iter=cur_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        state = {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
+        # Of a model spread over processes the optimizer is saved by parts, see Checkpointer.
+        optimizer = None if is_sharded(self.model) else self.optimizer.state_dict()
+        state = {**super().state_dict(), "optimizer": optimizer}
         of_model = training_state(self.model)
         return {**state, "model_training_state": of_model} if of_model else state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        if state_dict["optimizer"] is not None:
+            self.optimizer.load_state_dict(state_dict["optimizer"])
         load_training_state(self.model, state_dict.get("model_training_state", {}))
 
     def after_train(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from retinue.engine.parallel import gathered
 from retinue.engine.train_loop import HookBase
 from retinue.engine.training_state import load_training_state, training_state
 from retinue.utils import comm
@@ -65,7 +66,7 @@ def validation_losses(model: nn.Module, batches: Iterable[Any]) -> dict[str, flo
     sums: dict[str, torch.Tensor] = {}
     num_batches = 0
     inner = getattr(model, "module", model)  # processes have different numbers of batches
-    with _losses_only(inner), torch.no_grad(), EventStorage():
+    with gathered(inner), _losses_only(inner), torch.no_grad(), EventStorage():
         for batch in batches:
             for name, loss in inner(batch).items():
                 sums[name] = sums[name] + loss.double() if name in sums else loss.double()
