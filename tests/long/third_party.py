@@ -22,55 +22,11 @@ from pathlib import Path
 from cityscapes_layout import write_cityscapes
 from coco_layout import write_datasets
 from densepose_layout import MESHES, VERTICES, write_densepose
+from third_party_case import SEVEN, Case
+from third_party_outside import OUTSIDE
 
 HERE = Path(__file__).resolve()
 SOURCE = HERE.parents[2] / "src"
-
-YAML = """MODEL.DEVICE cpu MODEL.WEIGHTS '' SOLVER.IMS_PER_BATCH 2 SOLVER.MAX_ITER 2 SOLVER.STEPS ()
-SOLVER.BASE_LR 0.0001 DATALOADER.NUM_WORKERS 0 TEST.EVAL_PERIOD 0 INPUT.MIN_SIZE_TRAIN (96,)
-INPUT.MIN_SIZE_TEST 96 INPUT.MAX_SIZE_TRAIN 160 INPUT.MAX_SIZE_TEST 160 SEED 1"""
-LAZY = """train.device=cpu train.max_iter=2 train.init_checkpoint='' train.eval_period=2
-train.log_period=1 train.amp.enabled=False dataloader.train.total_batch_size=2
-dataloader.train.num_workers=0 dataloader.test.num_workers=0 train.seed=1"""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One config of one project.
-
-    Attributes:
-        name: of the result's row.
-        project: path of the project's clone, below the folder of all.
-        script: its training script; below the project.
-        config: below the project.
-        options: overrides, words separated by spaces.
-        path: more folders of the clones to import from.
-        evaluates: whether results of an evaluation are expected.
-        beside_data: run where the folder ``datasets`` is, for projects that look for it there.
-        served: run a copy of the script, away from the project, whose package retinue serves then.
-    """
-
-    name: str
-    project: str
-    script: str
-    config: str
-    options: str = ""
-    path: tuple[str, ...] = ()
-    evaluates: bool = True
-    beside_data: bool = False
-    served: bool = False
-
-    def words(self, project: Path, output: Path) -> list[str]:
-        """Return the command line after the interpreter."""
-        lazy = self.config.endswith(".py")
-        output_key = "train.output_dir=" if lazy else "OUTPUT_DIR "
-        text = " ".join((LAZY if lazy else YAML).split())
-        words = f"{text} {self.options} {output_key}{output}".split()
-        words = [w.replace("''", "") for w in words]
-        script = str((output if self.served else project) / self.script)
-        config = str(project / self.config)
-        return ["-m", "retinue.compat", script, "--config-file", config, *words]
-
 
 D2 = "detectron2/projects"
 DENSEPOSE = f"{D2}/DensePose"
@@ -83,8 +39,6 @@ ANIMAL_OPTIONS = f"{LOW_SCORES} " + " ".join(
 STREETS = "Cityscapes-SemanticSegmentation"
 STREET_OPTIONS = ("INPUT.CROP.SIZE (96,96) MODEL.RESNETS.DEPTH 50 MODEL.RESNETS.NORM BN"
                   " MODEL.SEM_SEG_HEAD.NORM BN")  # fmt: skip
-SEVEN = "SOLVER.MAX_ITER 7"  # plain loops write no metrics before
-SMALL_IMAGES = "INPUT.IMAGE_SIZE 128"
 CASES = (
     Case("PointRend", f"{D2}/PointRend", "train_net.py",
          "configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml"),
@@ -154,38 +108,7 @@ CASES = (
          "configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"),
     Case("plain_train_net.py", "detectron2", "tools/plain_train_net.py",
          "configs/COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml", SEVEN),
-    Case("Sparse R-CNN", "SparseR-CNN/projects/SparseRCNN", "train_net.py",
-         "configs/sparsercnn.res50.100pro.3x.yaml"),
-    Case("DiffusionDet", "DiffusionDet", "train_net.py", "configs/diffdet.coco.res50.yaml",
-         "MODEL.DiffusionDet.NUM_PROPOSALS 20"),
-    Case("CenterNet2", "CenterNet2", "train_net.py", "configs/CenterNet2_R50_1x.yaml", SEVEN),
-    Case("CenterNet", "CenterNet2", "train_net.py", "configs/CenterNet-FPN_R50_1x.yaml", SEVEN),
-    Case("Detic, supervised", "Detic", "train_net.py",
-         "configs/Base-C2_L_R5021k_640b64_4x.yaml",
-         f"{SEVEN} INPUT.TRAIN_SIZE 96 INPUT.TEST_SIZE 96 FP16 False MODEL.BACKBONE.NAME"
-         " build_p67_resnet_fpn_backbone MODEL.RESNETS.DEPTH 50", ("CenterNet2",)),
-    Case("Mask2Former, instances", "Mask2Former", "train_net.py",
-         "configs/coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml", SMALL_IMAGES),
-    Case("Mask2Former, panoptic", "Mask2Former", "train_net.py",
-         "configs/coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml", SMALL_IMAGES),
-    Case("Mask2Former, semantic", "Mask2Former", "train_net.py",
-         "configs/ade20k/semantic-segmentation/maskformer2_R50_bs16_160k.yaml",
-         "INPUT.CROP.SIZE (96,96) MODEL.SEM_SEG_HEAD.NUM_CLASSES 150"),
-    Case("AdelaiDet FCOS", "AdelaiDet", "tools/train_net.py",
-         "configs/FCOS-Detection/R_50_1x.yaml", path=("AdelaiDet",)),
-    Case("AdelaiDet BlendMask", "AdelaiDet", "tools/train_net.py",
-         "configs/BlendMask/R_50_1x.yaml", "MODEL.BASIS_MODULE.LOSS_ON False", ("AdelaiDet",)),
-    Case("AdelaiDet CondInst", "AdelaiDet", "tools/train_net.py",
-         "configs/CondInst/MS_R_50_1x.yaml", path=("AdelaiDet",)),
-    Case("AdelaiDet BoxInst", "AdelaiDet", "tools/train_net.py",
-         "configs/BoxInst/MS_R_50_1x.yaml", path=("AdelaiDet",)),
-    Case("AdelaiDet SOLOv2", "AdelaiDet", "tools/train_net.py", "configs/SOLOv2/R50_3x.yaml",
-         path=("AdelaiDet",)),
-    Case("detrex DETR", "detrex", "tools/train_net.py", "projects/detr/configs/detr_r50_300ep.py",
-         "model.device=cpu", ("detrex",)),
-    Case("detrex DINO", "detrex", "tools/train_net.py",
-         "projects/dino/configs/dino-resnet/dino_r50_4scale_12ep.py",
-         "model.device=cpu", ("detrex",)),
+    *OUTSIDE,
 )  # fmt: skip
 
 
@@ -201,8 +124,11 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether it trained to a finite loss and evaluated."""
-        trained = self.loss is not None and math.isfinite(self.loss)
+        """Whether it trained to a finite loss and evaluated, or refused as it ought to."""
+        if self.case.refusal:
+            return self.case.refusal in self.error
+        trained = "--eval-only" in self.case.flags
+        trained = trained or (self.loss is not None and math.isfinite(self.loss))
         return trained and not self.error and (self.metrics > 0 or not self.case.evaluates)
 
     def __str__(self) -> str:

@@ -1,0 +1,84 @@
+"""Projects outside detectron2's repository, each a clone in a folder of its repository's name.
+
+detrex' ``setup.py`` links ``configs`` into ``detrex/config``; do that by hand where it isn't run.
+"""
+
+from third_party_case import SEVEN, Case
+
+SMALL = "INPUT.IMAGE_SIZE 128"
+OLD_TORCHVISION = "import torchvision; torchvision.__version__ = '0.9.1'"
+"""For code that reads the first three characters of the version: 0.10 and later are 0.1 to it."""
+PLAIN_LOOP = "../detectron2/tools/lazyconfig_train_net.py"
+"""detectron2's own script for lazy configs, where the project's has to have CUDA."""
+DETREX = (
+    "dataloader.train.mapper.augmentation.1.short_edge_length=[96]"
+    " dataloader.train.mapper.augmentation_with_crop=null"
+    " dataloader.test.mapper.augmentation.0.short_edge_length=96"
+)
+
+
+def adelai(name: str, config: str, options: str = "", **more) -> Case:
+    """Return a case of AdelaiDet."""
+    script = "tools/train_net.py"
+    return Case(f"AdelaiDet {name}", "AdelaiDet", script, f"configs/{config}", options,
+                ("AdelaiDet",), **more)  # fmt: skip
+
+
+def detrex(name: str, config: str, options: str = "", **more) -> Case:
+    """Return a case of detrex."""
+    script = more.pop("script", PLAIN_LOOP)
+    return Case(f"detrex {name}", "detrex", script, f"projects/{config}",
+                f"model.device=cpu {DETREX} {options}", ("detrex",), **more)  # fmt: skip
+
+
+OUTSIDE = (
+    Case("Sparse R-CNN", "SparseR-CNN/projects/SparseRCNN", "train_net.py",
+         "configs/sparsercnn.res50.100pro.3x.yaml", before=OLD_TORCHVISION),
+    Case("DiffusionDet", "DiffusionDet", "train_net.py", "configs/diffdet.coco.res50.yaml",
+         "MODEL.DiffusionDet.NUM_PROPOSALS 20"),
+    Case("CenterNet2", "CenterNet2", "train_net.py", "configs/CenterNet2_R50_1x.yaml", SEVEN),
+    Case("CenterNet", "CenterNet2", "train_net.py", "configs/CenterNet-FPN_R50_1x.yaml", SEVEN),
+    Case("Detic, supervised", "Detic", "train_net.py",
+         "configs/Base-C2_L_R5021k_640b64_4x.yaml",
+         f"{SEVEN} INPUT.TRAIN_SIZE 96 INPUT.TEST_SIZE 96 FP16 False MODEL.BACKBONE.NAME"
+         " build_p67_resnet_fpn_backbone MODEL.RESNETS.DEPTH 50", ("CenterNet2",)),
+    Case("Mask2Former, instances", "Mask2Former", "train_net.py",
+         "configs/coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml", SMALL),
+    Case("Mask2Former, panoptic", "Mask2Former", "train_net.py",
+         "configs/coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml", SMALL),
+    Case("Mask2Former, semantic", "Mask2Former", "train_net.py",
+         "configs/ade20k/semantic-segmentation/maskformer2_R50_bs16_160k.yaml",
+         "INPUT.CROP.SIZE (96,96) MODEL.SEM_SEG_HEAD.NUM_CLASSES 150"),
+    Case("MaskFormer, panoptic", "MaskFormer", "train_net.py",
+         "configs/coco-panoptic/maskformer_panoptic_R50_bs64_554k.yaml",
+         "INPUT.CROP.SIZE (96,96)"),
+    Case("MaskFormer, semantic", "MaskFormer", "train_net.py",
+         "configs/ade20k-150/maskformer_R50_bs16_160k.yaml", "INPUT.CROP.SIZE (96,96)"),
+    Case("MaskFormer, per pixel", "MaskFormer", "train_net.py",
+         "configs/ade20k-150/per_pixel_baseline_R50_bs16_160k.yaml", "INPUT.CROP.SIZE (96,96)"
+         " MODEL.SEM_SEG_HEAD.NORM BN"),
+    adelai("FCOS", "FCOS-Detection/R_50_1x.yaml"),
+    adelai("FCOS, deformable", "FCOS-Detection/MS_X_101_32x8d_2x_dcnv2.yaml",
+           "MODEL.RESNETS.DEPTH 50"),
+    adelai("FCOS, DLA", "FCOS-Detection/FCOS_RT/MS_DLA_34_4x_syncbn.yaml",
+           "MODEL.DLA.NORM BN MODEL.FCOS.NORM GN"),
+    adelai("FCOS, VoVNet", "FCOS-Detection/vovnet/MS_V_39_3x.yaml"),
+    adelai("BlendMask", "BlendMask/R_50_1x.yaml", "MODEL.BASIS_MODULE.LOSS_ON False"),
+    adelai("CondInst", "CondInst/MS_R_50_1x.yaml"),
+    adelai("CondInst, BiFPN", "CondInst/MS_R_50_BiFPN_1x.yaml", "MODEL.BiFPN.NORM BN"),
+    adelai("BoxInst", "BoxInst/MS_R_50_1x.yaml"),
+    adelai("SOLOv2", "SOLOv2/R50_3x.yaml"),
+    adelai("MEInst", "MEInst-InstanceSegmentation/MEInst_R_50_1x.yaml", beside_data=True),
+    adelai("FCPose", "FCPose/R_50_3X.yaml"),
+    detrex("DETR", "detr/configs/detr_r50_300ep.py"),
+    detrex("DETR, own script", "detr/configs/detr_r50_300ep.py", script="tools/train_net.py",
+           flags="--eval-only"),
+    detrex("Conditional DETR", "conditional_detr/configs/conditional_detr_r50_50ep.py"),
+    detrex("DAB-DETR", "dab_detr/configs/dab_detr_r50_50ep.py"),
+    detrex("DN-DETR", "dn_detr/configs/dn_detr_r50_50ep.py"),
+    detrex("Anchor DETR", "anchor_detr/configs/anchor_detr_r50_50ep.py"),
+    detrex("PnP-DETR", "pnp_detr/configs/pnp_detr_r50_300ep.py"),
+    detrex("Group DETR", "group_detr/configs/group_detr_r50_50ep.py"),
+    detrex("SQR-DETR", "sqr_detr/configs/dab_detr_r50_50ep_sqr.py"),
+    detrex("DINO", "dino/configs/dino-resnet/dino_r50_4scale_12ep.py", refusal="detrex._C"),
+)  # fmt: skip
