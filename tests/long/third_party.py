@@ -31,7 +31,8 @@ SOURCE = HERE.parents[2] / "src"
 D2 = "detectron2/projects"
 DENSEPOSE = f"{D2}/DensePose"
 EMBEDDERS = "MODEL.ROI_DENSEPOSE_HEAD.CSE.EMBEDDERS"
-LOW_SCORES = "MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0 TEST.DETECTIONS_PER_IMAGE 4"
+LOW_SCORES = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0 TEST.DETECTIONS_PER_IMAGE 4"
+              " MODEL.RESNETS.NORM BN")  # fmt: skip
 ANIMALS = "configs/cse/densepose_rcnn_R_50_FPN_soft_animals_I0_finetune_m2m_16k.yaml"
 ANIMAL_OPTIONS = f"{LOW_SCORES} " + " ".join(
     f"{EMBEDDERS}.{mesh}.NUM_VERTICES {VERTICES}" for mesh in MESHES
@@ -39,12 +40,13 @@ ANIMAL_OPTIONS = f"{LOW_SCORES} " + " ".join(
 STREETS = "Cityscapes-SemanticSegmentation"
 STREET_OPTIONS = ("INPUT.CROP.SIZE (96,96) MODEL.RESNETS.DEPTH 50 MODEL.RESNETS.NORM BN"
                   " MODEL.SEM_SEG_HEAD.NORM BN")  # fmt: skip
+SMALL_POINT_HEAD = "MODEL.POINT_HEAD.FC_DIM 16"  # its weights are predicted: 200,000 an object
 CASES = (
     Case("PointRend", f"{D2}/PointRend", "train_net.py",
          "configs/InstanceSegmentation/pointrend_rcnn_R_50_FPN_1x_coco.yaml"),
     Case("Implicit PointRend", f"{D2}/PointRend", "train_net.py",
          "configs/InstanceSegmentation/implicit_pointrend_R_50_FPN_1x_coco.yaml",
-         "MODEL.RESNETS.NORM BN"),
+         f"MODEL.RESNETS.NORM BN {SMALL_POINT_HEAD}"),
     Case("TridentNet", f"{D2}/TridentNet", "train_net.py",
          "configs/tridentnet_fast_R_50_C4_1x.yaml"),
     Case("TensorMask", f"{D2}/TensorMask", "train_net.py", "configs/tensormask_R_50_FPN_1x.yaml"),
@@ -52,7 +54,8 @@ CASES = (
     Case("PointSup, served", f"{D2}/PointSup", "train_net.py",
          "configs/mask_rcnn_R_50_FPN_3x_point_sup_point_aug_coco.yaml", served=True),
     Case("PointSup implicit, served", f"{D2}/PointSup", "train_net.py",
-         "configs/implicit_pointrend_R_50_FPN_3x_point_sup_point_aug_coco.yaml", served=True),
+         "configs/implicit_pointrend_R_50_FPN_3x_point_sup_point_aug_coco.yaml",
+         f"MODEL.RESNETS.NORM BN {SMALL_POINT_HEAD}", served=True),
     Case("Panoptic-DeepLab", f"{D2}/Panoptic-DeepLab", "train_net.py",
          "configs/COCO-PanopticSegmentation/"
          "panoptic_deeplab_R_52_os16_mg124_poly_200k_bs64_crop_640_640_coco_dsconv.yaml",
@@ -166,6 +169,8 @@ def run(case: Case, folder: Path, work: Path, python: str, limit: float) -> Resu
         except subprocess.TimeoutExpired:
             code = f"no end after {limit:.0f}s"
     seconds = time.time() - start
+    for checkpoint in output.glob("*.pth"):
+        checkpoint.unlink()  # up to a gigabyte each
     rows: list[dict[str, float]] = []
     if (output / "metrics.json").exists():
         lines = (output / "metrics.json").read_text().splitlines()
