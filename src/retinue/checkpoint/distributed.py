@@ -74,7 +74,11 @@ class _Names(Mapping[str, Any]):
 def list_folder(folder: str) -> Any:
     """Read what a folder holds, with a ``TensorInfo`` in the place of each tensor."""
     metadata = _read_metadata(folder)
-    values = {name: _info(entry, name) for name, entry in metadata["state_dict_metadata"].items()}
+    places = _places(folder, metadata)
+    values: dict[str, Any] = {}
+    for name, entry in metadata["state_dict_metadata"].items():
+        info = _info(entry, name)
+        values[name] = info or _read_chunk(folder, name, places.get((name, ())))
     return _nested(values, metadata.get("planner_data"))
 
 

@@ -28,7 +28,6 @@ from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
 
 from retinue.checkpoint.checkpointer import Checkpointer
 from retinue.checkpoint.checkpointer import PeriodicCheckpointer as _PeriodicCheckpointer
-from retinue.checkpoint.errors import CheckpointError
 from retinue.checkpoint.reader import list_checkpoint
 from retinue.engine.profiler_hooks import AutogradProfiler, TorchMemoryStats, TorchProfiler
 from retinue.engine.train_loop import HookBase
@@ -251,8 +250,9 @@ class BestCheckpointer(HookBase):
             path = os.path.join(self._checkpointer.save_dir, self._file_prefix + ending)
             try:
                 saved = list_checkpoint(path).rest
-                value, iteration = saved["metrics"][self._val_metric], saved["iteration"]
-            except (OSError, KeyError, CheckpointError):  # none is there, or another one
+                value = float(saved["metrics"][self._val_metric])
+                iteration = int(saved["iteration"])
+            except (OSError, KeyError, TypeError, ValueError):  # none is there, or another's
                 continue
             if self.best_metric is None or self._is_better(value, self.best_metric):
                 self._update_best(value, iteration)
