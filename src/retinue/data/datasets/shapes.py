@@ -319,7 +319,7 @@ def write_shapes(
     return ShapesDataset(*train, *val)
 
 
-def write_sample(path: str | Path, *, seed: int = 525, size_hw: Sequence[int] = (384, 480)) -> Path:
+def write_sample(path: str | Path, *, seed: int = 376, size_hw: Sequence[int] = (384, 480)) -> Path:
     """Write a larger picture of the same kind, to try ``retinue predict`` on."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
