@@ -54,7 +54,7 @@ def check_datasets(
                 f"DATASETS.{key} must be a tuple of names; got the string {names!r}: a tuple of one"
                 f" name has a comma, ({names!r},)"
             )
-        if trainer is not None and not _is_ours(trainer, builder):
+        if trainer is not None and not _is_default(trainer, builder):
             continue
         for name in names:
             if name not in DatasetCatalog:
@@ -63,8 +63,8 @@ def check_datasets(
                 raise unknown_name(f"dataset in DATASETS.{key}", name, known, hint, max_listed=8)
 
 
-def _is_ours(trainer: type, builder: str) -> bool:
-    return getattr(getattr(trainer, builder, None), "__module__", "").startswith("retinue.")
+def _is_default(trainer: type, builder: str) -> bool:
+    return getattr(getattr(trainer, builder, None), "__module__", "").startswith("retinue.engine.")
 
 
 def check_class_count(cfg: CfgNode, trainer: type) -> None:
@@ -76,7 +76,7 @@ def check_class_count(cfg: CfgNode, trainer: type) -> None:
         InputError: If an annotation's class is beyond the model's; the first one is named.
     """
     node = NUM_CLASSES_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
-    if node is None or not _is_ours(trainer, "build_train_loader"):
+    if node is None or not _is_default(trainer, "build_train_loader"):
         return
     num_classes = cfg.MODEL[node].NUM_CLASSES
     for name in cfg.DATASETS.TRAIN:

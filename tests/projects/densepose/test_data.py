@@ -11,6 +11,8 @@ from torch import nn
 
 from retinue.config import CfgNode
 from retinue.data import DatasetCatalog, MetadataCatalog
+from retinue.engine import DefaultTrainer
+from retinue.engine.run_checks import check_class_count, check_datasets
 from retinue.projects.densepose import DensePoseList
 from retinue.projects.densepose.config import get_bootstrap_dataset_config, load_bootstrap_config
 from retinue.projects.densepose.data import (
@@ -40,6 +42,7 @@ from retinue.projects.densepose.data.video import (
     video_list_from_file,
 )
 from retinue.projects.densepose.data.video.video_keyframe_dataset import read_keyframe_helper_data
+from retinue.projects.densepose.engine import Trainer
 from retinue.projects.densepose.structures import (
     DensePoseChartPredictorOutput,
     DensePoseEmbeddingPredictorOutput,
@@ -265,6 +268,15 @@ def test_loaders_of_registered_datasets(datasets, densepose_cfg, without_symmetr
         densepose_cfg.DENSEPOSE_EVALUATION.DISTRIBUTED_INFERENCE = distributed
         (batch,) = build.build_detection_test_loader(densepose_cfg, "people")
         assert batch[0]["image_id"] == 1
+
+
+def test_training_checks_no_categories_that_its_loader_numbers_anew(datasets, densepose_cfg):
+    """The only person's category is 1 in the file, and 0 in what the model of one class gets."""
+    densepose_cfg.DATASETS.TRAIN = ("people",)
+    check_datasets(densepose_cfg, Trainer, ("TRAIN",))
+    check_class_count(densepose_cfg, Trainer)
+    with pytest.raises(ValueError, match="its class is 1"):
+        check_class_count(densepose_cfg, DefaultTrainer)
 
 
 # ------------------------------------------------------------------- examples of predictions
