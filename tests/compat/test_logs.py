@@ -6,17 +6,7 @@ import pytest
 
 from retinue.utils.logger import setup_logger
 
-
-@pytest.fixture(autouse=True)
-def loggers(hook):
-    setup_logger.cache_clear()
-    yield
-    setup_logger.cache_clear()
-    for name in ("detectron2", "fvcore", "retinue"):
-        logger = logging.getLogger(name)
-        logger.handlers = [h for h in logger.handlers if type(h).__name__ == "_Renaming"]
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
+pytestmark = pytest.mark.usefixtures("hook")
 
 
 def test_lines_of_the_library_have_detectron2s_names(capsys):

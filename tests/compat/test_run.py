@@ -1,7 +1,6 @@
 """A short training as programs for detectron2 start it: files, numbers and lines it leaves."""
 
 import json
-import logging
 import re
 from types import SimpleNamespace
 
@@ -9,24 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-from retinue.utils.logger import setup_logger
-
-LOGGERS = ("detectron2", "fvcore", "retinue")
-
-
-@pytest.fixture
-def loggers(hook):
-    setup_logger.cache_clear()
-    yield
-    setup_logger.cache_clear()
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        for handler in [h for h in logger.handlers if type(h).__name__ != "_Renaming"]:
-            logger.removeHandler(handler)
-            handler.close()
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
 
 
 @pytest.fixture
@@ -62,7 +43,7 @@ def squares(tmp_path, hook):
 
 
 @pytest.fixture
-def run(tmp_path, cfg, squares, loggers):
+def run(tmp_path, cfg, squares):
     """The folder of a finished run of 20 iterations."""
     from detectron2.engine import DefaultTrainer, default_setup
     from detectron2.evaluation import COCOEvaluator

@@ -1,7 +1,6 @@
 """The beginning of a job."""
 
 import argparse
-import logging
 import os
 
 import pytest
@@ -11,20 +10,12 @@ import yaml
 from retinue.config import LazyConfig, get_cfg
 from retinue.engine import default_argument_parser, default_setup, default_writers
 from retinue.engine.setup import OutputFolderError, _highlight, _try_get_key, check_output_folder
-from retinue.utils import logger as logger_module
 
 
 @pytest.fixture(autouse=True)
-def _loggers_as_before(monkeypatch):
-    names = ("retinue", "detectron2", "fvcore")
-    kept = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate)
-            for name in names}  # fmt: skip
+def _hash_seed_as_before():
     seed = os.environ.get("PYTHONHASHSEED")
     yield
-    for name, (handlers, propagate) in kept.items():
-        logging.getLogger(name).handlers[:] = handlers
-        logging.getLogger(name).propagate = propagate
-    logger_module.setup_logger.cache_clear()
     os.environ.pop("PYTHONHASHSEED", None)
     if seed is not None:
         os.environ["PYTHONHASHSEED"] = seed
