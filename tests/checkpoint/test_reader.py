@@ -73,18 +73,23 @@ def weights(dtypes=DTYPES):
     }
 
 
-@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.pkl", "folder", "shards"])
+@pytest.mark.parametrize(
+    "name",
+    ["a.pth", "a.ckpt", "a.bin", "a.safetensors", "a.pkl", "folder", "shards", "distributed"],
+)
 def test_round_trips_keep_every_bit(tmp_path, name):
     dtypes = [d for d in DTYPES if d != torch.bfloat16 or name != "a.pkl"]
     source = Checkpoint(weights(dtypes), record={"classes": ["a", "b"], "metrics": {"AP": 1.5}})
     path = tmp_path / name
-    lost = write_checkpoint(path, source, shard_size=3000 if name == "shards" else 1 << 30)
+    format = "distributed" if name == "distributed" else None
+    shard_size = 3000 if name == "shards" else 1 << 30
+    lost = write_checkpoint(path, source, format=format, shard_size=shard_size)
     back = read_checkpoint(path)
 
-    assert lost == (["record"] if name == "a.pkl" else [])
+    assert lost == (["record"] if name == "a.bin" else [])
     assert set(back.weights) == set(source.weights)
     assert all(same_bits(back.weights[k], v.contiguous()) for k, v in source.weights.items())
-    if name != "a.pkl":
+    if name != "a.bin":
         assert back.class_names == ["a", "b"]
         assert back.record["metrics"] == {"AP": 1.5}
     listed = list_checkpoint(path)
@@ -99,8 +104,9 @@ def test_through_all_formats_and_back(tmp_path):
     dtypes = [d for d in DTYPES if d != torch.bfloat16]
     source = Checkpoint(weights(dtypes), author="me", matching_heuristics=True)
     current = source
-    for name in ("1.pth", "2.safetensors", "3.pkl", "4", "5.pth"):
-        write_checkpoint(tmp_path / name, current)
+    for name in ("1.pth", "2.safetensors", "3.pkl", "4", "5.ckpt", "6", "7.pth"):
+        format = "distributed" if name == "6" else None
+        write_checkpoint(tmp_path / name, current, format=format)
         current = read_checkpoint(tmp_path / name)
         assert (current.author, current.matching_heuristics) == ("me", True)
     assert all(same_bits(current.weights[k], v.contiguous()) for k, v in source.weights.items())
@@ -113,6 +119,31 @@ def test_a_pickle_has_no_bfloat16(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write '\.onnx'; known are \.pth"):
         write_checkpoint(tmp_path / "a.onnx", source)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_that_is_named(tmp_path):
+    source = Checkpoint({"w": torch.ones(2)}, record={"classes": ["a"]}, rest={"iteration": 3})
+    assert write_checkpoint(tmp_path / "a.data", source, format="torch") == []
+    assert torch.load(tmp_path / "a.data", weights_only=True)["iteration"] == 3
+    assert write_checkpoint(tmp_path / "bare", source, format="state_dict") == [
+        "iteration",
+        "record",
+    ]
+    assert list(torch.load(tmp_path / "bare", weights_only=True)) == ["w"]
+    with pytest.raises(KeyError, match="unknown format of checkpoints 'tensor'; known names: dist"):
+        write_checkpoint(tmp_path / "b", source, format="tensor")
+
+
+@pytest.mark.parametrize("format", ["sharded", "distributed"])
+def test_a_folder_of_other_things_is_not_replaced(tmp_path, format):
+    source = Checkpoint({"w": torch.ones(2)})
+    folder = tmp_path / "a"
+    for _ in range(2):  # a checkpoint is replaced
+        write_checkpoint(folder, source, format=format)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files than .*'notes\.txt' for one"):
+        write_checkpoint(folder, source, format=format)
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("new", [True, False])

@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 import retinue
+from retinue.checkpoint import read_checkpoint
 from retinue.cli.main import app
 from retinue.engine import hub
 
@@ -121,6 +122,15 @@ def test_convert_and_show_in_words(tmp_path):
     as_json = run(app, ["checkpoint", "show", str(tmp_path / "b.pkl"), "--json"])
     shown = json.loads(as_json.output[as_json.output.index("{") :])  # after what may be logged
     assert shown["weights"] == {"w": {"shape": [2, 3], "dtype": "float32"}}
+    for name, options in (
+        ("shards", ["--shard-size", "1e-8"]),
+        ("distributed", ["--format", "distributed"]),
+        ("b.bin", []),
+        ("b.ckpt", []),
+    ):
+        result = run(app, ["convert", str(tmp_path / "a.pth"), str(tmp_path / name), *options])
+        assert result.exit_code == 0, result.output
+        assert torch.equal(read_checkpoint(tmp_path / name).weights["w"], torch.ones(2, 3))
     (tmp_path / "c.pth").write_bytes(b"PK\x03\x04broken")
     for words in (["checkpoint", "show"], ["convert"]):
         more = [str(tmp_path / "d.pth")] if words == ["convert"] else []

@@ -20,17 +20,19 @@ def convert_checkpoint(
     keep_names: bool = False,
     weights: str = "model",
     trust: bool = False,
+    format: str | None = None,
     shard_size: int = SHARD_SIZE,
 ) -> LoadReport:
     """Read one checkpoint and write it in another format.
 
     Args:
         source: path or address, of any format.
-        target: path; its ending names the format, see ``write_checkpoint``.
+        target: path; its ending names the format.
         keep_names: leave names as they are; else wrappers' prefixes go, and names of a known family
             (Caffe2, torchvision, timm) become ours.
         weights: ``"model"``, or ``"ema"`` for averaged weights.
         trust: run whatever code the file holds; the log says so.
+        format: of the target, see ``write_checkpoint``.
         shard_size: bytes of one file of a folder, at most.
 
     Returns:
@@ -43,7 +45,7 @@ def convert_checkpoint(
     report = LoadReport(path=os.fspath(source), source=checkpoint.author)
     if not keep_names:
         checkpoint = translate(checkpoint, report)
-    lost = write_checkpoint(target, checkpoint, shard_size=shard_size)
+    lost = write_checkpoint(target, checkpoint, format=format, shard_size=shard_size)
     report.loaded = list(checkpoint.weights)
     if lost:
         report.notes.append(f"this format has no place for {', '.join(sorted(lost))}")

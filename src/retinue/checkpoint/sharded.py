@@ -30,6 +30,7 @@ __all__ = [
     "own_part",
     "save_sharded",
     "whole",
+    "write_alone",
 ]
 
 
@@ -131,6 +132,15 @@ def save_sharded(
     if comm.is_main_process():
         put_folder(temporary, folder)
     comm.synchronize()
+
+
+def write_alone(folder: str, content: dict[str, Any]) -> None:
+    """Write a state dict into a folder of ``torch.distributed.checkpoint`` from this process."""
+    import torch.distributed.checkpoint as dcp
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        dcp.save(content, checkpoint_id=folder, no_dist=True)
 
 
 def load_sharded(

@@ -1,8 +1,16 @@
 """Writing weights in any format; files appear whole or not at all.
 
-``write_checkpoint`` writes what ``read_checkpoint`` returned, in the format that the path's ending
-names: ``.pth`` with everything; ``.safetensors``, or a folder of shards, with weights and record;
-``.pkl`` with arrays, as detectron2's zoo has them. Tensors come back bit by bit.
+``write_checkpoint`` writes what ``read_checkpoint`` returned, in one of these formats, by the
+ending if none is named. Tensors come back bit by bit.
+
+===============  ===========================  =================================================
+``torch``        ``.pth``, ``.pt``, ``.ckpt``  ``torch.save`` of everything that was read
+``state_dict``   ``.bin``                     ``torch.save`` of names and tensors alone
+``safetensors``  ``.safetensors``             weights; record in the header
+``sharded``      a folder                     safetensors, several with an index if it is large
+``distributed``  when named                   a folder of ``torch.distributed.checkpoint``
+``pickle``       ``.pkl``                     weights as arrays, as detectron2's zoo has them
+===============  ===========================  =================================================
 """
 
 from __future__ import annotations
@@ -11,6 +19,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,14 +30,25 @@ import torch
 
 from retinue.checkpoint.errors import CheckpointError
 from retinue.checkpoint.reader import RECORD, Checkpoint
-from retinue.utils.errors import InputError
+from retinue.utils.errors import InputError, unknown_name
 from retinue.utils.file_io import PathManager, atomic_write
 
 __all__ = ["make_record", "new_folder", "write_checkpoint", "write_safetensors"]
 
 INDEX = "model.safetensors.index.json"
 SHARD_SIZE = 5 << 30
-ENDINGS = (".pth", ".pt", ".safetensors", ".pkl")
+ENDINGS = {
+    ".pth": "torch",
+    ".pt": "torch",
+    ".ckpt": "torch",
+    ".bin": "state_dict",
+    ".safetensors": "safetensors",
+    ".pkl": "pickle",
+}
+FORMATS = ("torch", "state_dict", "safetensors", "sharded", "distributed", "pickle")
+_OWN_FILES = re.compile(
+    r"(model[\w.-]*\.safetensors|model\.safetensors\.index\.json|\.metadata|.*\.distcp)"
+)
 
 
 def make_record(**facts: Any) -> dict[str, Any]:
@@ -44,39 +64,72 @@ def make_record(**facts: Any) -> dict[str, Any]:
 
 
 def write_checkpoint(
-    path: str | os.PathLike[str], checkpoint: Checkpoint, *, shard_size: int = SHARD_SIZE
+    path: str | os.PathLike[str],
+    checkpoint: Checkpoint,
+    *,
+    format: str | None = None,
+    shard_size: int = SHARD_SIZE,
 ) -> list[str]:
-    """Write a checkpoint in the format that ``path`` names.
+    """Write a checkpoint.
 
     Args:
-        path: ends in ``.pth``, ``.safetensors`` or ``.pkl``; anything else is a folder, for
-            safetensors with an index if there are several.
-        checkpoint: what to write. ``rest`` is written to ``.pth`` only.
+        path: whose ending names the format; without one it is a folder.
+        checkpoint: what to write. ``rest`` is written in the format ``torch`` only.
+        format: see above; by ``path`` if None.
         shard_size: bytes of a file in a folder, at most, unless one tensor is larger.
 
     Returns:
         What could not be written in this format; empty if nothing.
 
     Raises:
+        InputError: If there is no such format, or a folder there holds other files.
         CheckpointError: If the format does not have a tensor's type.
     """
     path = os.fspath(path)
-    ending = os.path.splitext(path)[1]
-    if ending in (".pth", ".pt"):
+    format = _format_of(path) if format is None else format
+    if format == "torch":
         _write_torch(path, checkpoint)
         return []
-    if ending == ".pkl":
+    if format == "state_dict":
+        with atomic_write(path) as file:
+            torch.save(checkpoint.weights, file)
+        return [*checkpoint.rest, *(["record"] if checkpoint.record else [])]
+    if format == "pickle":
         _write_pickle(path, checkpoint)
-    elif ending == ".safetensors":
+    elif format == "safetensors":
         write_safetensors(path, checkpoint.weights, _with_author(checkpoint))
-    elif ending and ending[1:].isalpha():
+    elif format in ("sharded", "distributed"):
+        _refuse_other_files(path)
+        with new_folder(path) as folder:
+            if format == "sharded":
+                _write_shards(folder, checkpoint, shard_size)
+            else:
+                _write_distributed(folder, checkpoint)
+    else:
+        raise unknown_name("format of checkpoints", format, FORMATS)
+    return list(checkpoint.rest)
+
+
+def _format_of(path: str) -> str:
+    ending = os.path.splitext(path)[1]
+    if ending in ENDINGS:
+        return ENDINGS[ending]
+    if ending and ending[1:].isalpha():
         raise InputError(
             f"{path}: cannot write {ending!r}; known are {', '.join(ENDINGS)}, folders"
         )
-    else:
-        _write_folder(path, checkpoint, shard_size)
-    lost = list(checkpoint.rest)
-    return [*lost, "record"] if ending == ".pkl" and checkpoint.record else lost
+    return "sharded"
+
+
+def _refuse_other_files(path: str) -> None:
+    """A folder is replaced as a whole: it must hold nothing but a checkpoint."""
+    others = os.listdir(path) if os.path.isdir(path) else []
+    others = sorted(name for name in others if not _OWN_FILES.fullmatch(name))
+    if others:
+        raise InputError(
+            f"folder {path!r} holds other files than a checkpoint's, {others[0]!r} for one, and"
+            " would be replaced; name a new folder"
+        )
 
 
 def _with_author(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -103,6 +156,8 @@ def _write_pickle(path: str, checkpoint: Checkpoint) -> None:
         "model": {name: _array(name, value) for name, value in checkpoint.weights.items()},
         "__author__": checkpoint.author or "retinue",
     }
+    if checkpoint.record:
+        content["run"] = checkpoint.record
     if checkpoint.matching_heuristics:
         content["matching_heuristics"] = True
     with atomic_write(path) as file:
@@ -149,7 +204,20 @@ def _separate(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return result
 
 
-def _write_folder(path: str, checkpoint: Checkpoint, shard_size: int) -> None:
+def _write_distributed(folder: str, checkpoint: Checkpoint) -> None:
+    from retinue.checkpoint.sharded import write_alone
+
+    content: dict[str, Any] = {"model": checkpoint.weights}
+    if checkpoint.record:
+        content["run"] = checkpoint.record
+    if checkpoint.author:
+        content["__author__"] = checkpoint.author
+    if checkpoint.matching_heuristics:
+        content["matching_heuristics"] = True
+    write_alone(folder, content)
+
+
+def _write_shards(folder: str, checkpoint: Checkpoint, shard_size: int) -> None:
     shards: list[dict[str, torch.Tensor]] = [{}]
     size = 0
     for name, tensor in checkpoint.weights.items():
@@ -159,19 +227,18 @@ def _write_folder(path: str, checkpoint: Checkpoint, shard_size: int) -> None:
         shards[-1][name] = tensor
         size += tensor.nbytes
     record = _with_author(checkpoint)
-    with new_folder(path) as folder:
-        if len(shards) == 1:
-            write_safetensors(os.path.join(folder, "model.safetensors"), shards[0], record)
-            return
-        weight_map: dict[str, str] = {}
-        for number, shard in enumerate(shards, start=1):
-            file_name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            write_safetensors(os.path.join(folder, file_name), shard, record)
-            weight_map |= dict.fromkeys(shard, file_name)
-        total = sum(tensor.nbytes for tensor in checkpoint.weights.values())
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        with atomic_write(os.path.join(folder, INDEX), "w") as file:
-            json.dump(index, file, indent=1)
+    if len(shards) == 1:
+        write_safetensors(os.path.join(folder, "model.safetensors"), shards[0], record)
+        return
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file_name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        write_safetensors(os.path.join(folder, file_name), shard, record)
+        weight_map |= dict.fromkeys(shard, file_name)
+    total = sum(tensor.nbytes for tensor in checkpoint.weights.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    with atomic_write(os.path.join(folder, INDEX), "w") as file:
+        json.dump(index, file, indent=1)
 
 
 @contextlib.contextmanager

@@ -106,7 +106,10 @@ def convert(
     source: Annotated[str, typer.Argument(help="A checkpoint: a file, a folder, an address.")],
     target: Annotated[
         Path,
-        typer.Argument(help="What to write: .pth, .safetensors, .pkl, or a folder of safetensors."),
+        typer.Argument(
+            help="What to write: .pth, .pt, .ckpt, .bin, .safetensors, .pkl, or a folder of"
+            " safetensors."
+        ),
     ],
     model: Annotated[
         str | None,
@@ -116,19 +119,30 @@ def convert(
         bool, typer.Option("--keep-names", help="Leave Caffe2's, torchvision's, timm's names.")
     ] = False,
     weights: Annotated[str, typer.Option(help="model, or ema for averaged weights.")] = "model",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of the ending: torch, state_dict, safetensors, sharded, distributed (a"
+            " folder of torch.distributed.checkpoint), pickle."
+        ),
+    ] = None,
+    shard_size: Annotated[
+        float, typer.Option(help="Gigabytes of a file in a folder of safetensors, at most.")
+    ] = 5.0,
     report: Annotated[Path | None, typer.Option(help="Write the report there, as JSON.")] = None,
     trust: _Trust = False,
 ) -> None:
     """Read any checkpoint and write it in another format."""
+    options = {"format": format, "shard_size": int(shard_size * 1e9)}
     if model is not None:
         from retinue.engine.hub import convert_for_model
 
-        result = convert_for_model(source, target, model, weights=weights, trust=trust)
+        result = convert_for_model(source, target, model, weights=weights, trust=trust, **options)
     else:
         from retinue.checkpoint.convert import convert_checkpoint
 
         result = convert_checkpoint(
-            source, target, keep_names=keep_names, weights=weights, trust=trust
+            source, target, keep_names=keep_names, weights=weights, trust=trust, **options
         )
     if report is not None:
         from retinue.utils.file_io import atomic_write

@@ -198,7 +198,13 @@ def _hub() -> Any:
 
 
 def convert_for_model(
-    source: str, target: str | os.PathLike[str], model: str, *, weights: str, trust: bool
+    source: str,
+    target: str | os.PathLike[str],
+    model: str,
+    *,
+    weights: str,
+    trust: bool,
+    **options: Any,
 ) -> LoadReport:
     """Load any checkpoint into a model and write the model's weights; see ``retinue convert``.
 
@@ -208,6 +214,7 @@ def convert_for_model(
         model: what ``retinue.load`` takes for a model.
         weights: ``"model"`` or ``"ema"``.
         trust: run whatever code the file holds.
+        options: ``format`` and ``shard_size``, see ``write_checkpoint``.
 
     Returns:
         What became of every tensor.
@@ -224,5 +231,5 @@ def convert_for_model(
     checkpointer = DetectionCheckpointer(built, class_names=found.class_names, trust=trust)
     checkpointer.load(source + ("?weights=ema" if weights == "ema" else ""))
     record = make_record(config=found.cfg.dump(), classes=found.class_names or None)
-    write_checkpoint(target, Checkpoint(dict(built.state_dict()), record=record))
+    write_checkpoint(target, Checkpoint(dict(built.state_dict()), record=record), **options)
     return checkpointer.report
