@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +141,24 @@ class Result:
         return f"{state:<7}{self.case.name:<28}{self.seconds:5.0f}s  {loss} {self.error}"
 
 
+def prepare(work: Path) -> None:
+    """Write all data that the projects look for."""
+    write_datasets(work / "datasets")
+    write_cityscapes(work / "datasets")
+    write_densepose(work / "datasets", work / "cache")
+
+
+def environment(work: Path, paths: Sequence[Path]) -> dict[str, str]:
+    """Return the variables that a project runs with; it imports from retinue and ``paths``."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (SOURCE, *paths))),
+        "DETECTRON2_DATASETS": str(work / "datasets"),
+        "FVCORE_CACHE": str(work / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 def run(case: Case, folder: Path, work: Path, python: str, limit: float) -> Result:
     """Run one project's script in a process of its own."""
     project = folder / case.project
@@ -147,25 +166,19 @@ def run(case: Case, folder: Path, work: Path, python: str, limit: float) -> Resu
     output.mkdir(parents=True, exist_ok=True)
     if not project.is_dir():
         return Result(case, 0, None, 0, f"not there: {case.project}")
-    paths = [str(SOURCE), *(str(folder / p) for p in case.path)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "DETECTRON2_DATASETS": str(work / "datasets"),
-        "FVCORE_CACHE": str(work / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
     start = time.time()
     (output / "metrics.json").unlink(missing_ok=True)
     with open(output / "stdout.txt", "w") as log:
         command = [python, *case.words(project, output)]
         if case.served:
             shutil.copy(project / case.script, output / case.script)
-        folder = work if case.beside_data or case.served else project
+        cwd = work if case.beside_data or case.served else project
+        paths = [folder / p for p in case.path]
         try:
             code = subprocess.run(
-                command, cwd=folder, env=environment, stdout=log, stderr=log, timeout=limit
-            ).returncode
+                command, cwd=cwd, env=environment(work, paths), stdout=log, stderr=log,
+                timeout=limit,
+            ).returncode  # fmt: skip
         except subprocess.TimeoutExpired:
             code = f"no end after {limit:.0f}s"
     seconds = time.time() - start
@@ -196,9 +209,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=1200, help="seconds a case may take")
     args = parser.parse_args()
     work = (args.work or Path(tempfile.mkdtemp())).resolve()
-    write_datasets(work / "datasets")
-    write_cityscapes(work / "datasets")
-    write_densepose(work / "datasets", work / "cache")
+    prepare(work)
     chosen = [
         c for c in CASES if not args.only or any(o.lower() in c.name.lower() for o in args.only)
     ]
