@@ -38,9 +38,16 @@ ANIMALS = "configs/cse/densepose_rcnn_R_50_FPN_soft_animals_I0_finetune_m2m_16k.
 ANIMAL_OPTIONS = f"{LOW_SCORES} " + " ".join(
     f"{EMBEDDERS}.{mesh}.NUM_VERTICES {VERTICES}" for mesh in MESHES
 )
+# its evaluation of embeddings moves tensors to "cuda", whatever the model's device is
+NO_GPU = ("import torch; to = torch.Tensor.to; torch.Tensor.to = lambda x, *a, **k:"
+          " to(x, *a, **{n: 'cpu' if v == 'cuda' else v for n, v in k.items()})")  # fmt: skip
 STREETS = "Cityscapes-SemanticSegmentation"
-STREET_OPTIONS = ("INPUT.CROP.SIZE (96,96) MODEL.RESNETS.DEPTH 50 MODEL.RESNETS.NORM BN"
+STREET_OPTIONS = ("INPUT.MAX_SIZE_TRAIN 256 INPUT.MAX_SIZE_TEST 256 INPUT.CROP.SIZE (96,96)"
+                  " MODEL.RESNETS.DEPTH 50 MODEL.RESNETS.NORM BN"
                   " MODEL.SEM_SEG_HEAD.NORM BN")  # fmt: skip
+RETHINKING = "projects/Rethinking-BatchNorm/configs"
+SMALL_LAZY = ("dataloader.train.mapper.augmentations.0.short_edge_length=[96]"
+              " dataloader.test.mapper.augmentations.0.short_edge_length=96")  # fmt: skip
 SMALL_POINT_HEAD = "MODEL.POINT_HEAD.FC_DIM 16"  # its weights are predicted: 200,000 an object
 CASES = (
     Case("PointRend", f"{D2}/PointRend", "train_net.py",
@@ -51,7 +58,9 @@ CASES = (
     Case("TridentNet", f"{D2}/TridentNet", "train_net.py",
          "configs/tridentnet_fast_R_50_C4_1x.yaml"),
     Case("TensorMask", f"{D2}/TensorMask", "train_net.py", "configs/tensormask_R_50_FPN_1x.yaml"),
-    # its own package passes keyword-only arguments by position and fails on detectron2, too
+    Case("PointSup", f"{D2}/PointSup", "train_net.py",
+         "configs/mask_rcnn_R_50_FPN_3x_point_sup_coco.yaml",
+         refusal="takes 3 positional arguments but 4"),  # they are keywords on detectron2, too
     Case("PointSup, served", f"{D2}/PointSup", "train_net.py",
          "configs/mask_rcnn_R_50_FPN_3x_point_sup_point_aug_coco.yaml", served=True),
     Case("PointSup implicit, served", f"{D2}/PointSup", "train_net.py",
@@ -78,20 +87,28 @@ CASES = (
          " dataloader.train.mapper.augmentations.1.short_edge_length=[96]"
          " dataloader.test.mapper.augmentations.0.short_edge_length=96"),
     Case("Rethinking BatchNorm", "detectron2", "tools/lazyconfig_train_net.py",
-         "projects/Rethinking-BatchNorm/configs/mask_rcnn_BNhead.py",
-         "dataloader.train.mapper.augmentations.0.short_edge_length=[96]"
-         " dataloader.test.mapper.augmentations.0.short_edge_length=96"),
+         f"{RETHINKING}/mask_rcnn_BNhead.py", SMALL_LAZY),
+    Case("Rethinking BatchNorm, of the batch", "detectron2", "tools/lazyconfig_train_net.py",
+         f"{RETHINKING}/mask_rcnn_BNhead_batch_stats.py", SMALL_LAZY),
+    Case("Rethinking BatchNorm, shared", "detectron2", "tools/lazyconfig_train_net.py",
+         f"{RETHINKING}/retinanet_SyncBNhead.py", SMALL_LAZY,
+         refusal="module 'torch.nn' has no attribute 'SyncBatchNorm2d'"),  # nor has any PyTorch
+    Case("Rethinking BatchNorm, SyncBN", "detectron2", "tools/lazyconfig_train_net.py",
+         f"{RETHINKING}/mask_rcnn_SyncBNhead.py", SMALL_LAZY),
+    Case("Rethinking BatchNorm, shuffled", "detectron2", "tools/lazyconfig_train_net.py",
+         f"{RETHINKING}/mask_rcnn_BNhead_shuffle.py", SMALL_LAZY, flags="--num-gpus 2"),
     Case("DensePose charts", DENSEPOSE, "train_net.py", "configs/densepose_rcnn_R_50_FPN_s1x.yaml",
          LOW_SCORES, beside_data=True),
     Case("DensePose surface embeddings", DENSEPOSE, "train_net.py",
          "configs/cse/densepose_rcnn_R_50_FPN_soft_s1x.yaml",
-         f"{LOW_SCORES} {EMBEDDERS}.smpl_27554.NUM_VERTICES {VERTICES}", beside_data=True),
+         f"{LOW_SCORES} {EMBEDDERS}.smpl_27554.NUM_VERTICES {VERTICES}", beside_data=True,
+         before=NO_GPU),
     Case("DensePose charts, served", DENSEPOSE, "train_net.py",
          "configs/densepose_rcnn_R_50_FPN_DL_WC2M_s1x.yaml", LOW_SCORES, served=True),
     Case("DensePose animals, served", DENSEPOSE, "train_net.py", ANIMALS, ANIMAL_OPTIONS,
          served=True),
     Case("DensePose animals", DENSEPOSE, "train_net.py", ANIMALS, ANIMAL_OPTIONS,
-         beside_data=True),
+         beside_data=True, before=NO_GPU),
     Case("DensePose HRNet", DENSEPOSE, "train_net.py",
          "configs/HRNet/densepose_rcnn_HRFPN_HRNet_w32_s1x.yaml", LOW_SCORES, beside_data=True),
     Case("DeepLab v3", f"{D2}/DeepLab", "train_net.py",
