@@ -118,6 +118,14 @@ def test_a_project_explains_itself(package):
         assert getattr(module, name) is not None
 
 
+def test_a_name_may_lack_its_ending():
+    path = f"{POINT_REND}/pointrend_rcnn_R_50_FPN_1x_coco"
+    assert zoo.get_checkpoint_url(path) == zoo.get_checkpoint_url(path + ".yaml")
+    assert zoo.get_config_file(path) == zoo.get_config_file(path + ".yaml")
+    lazy = "projects/ViTDet/configs/COCO/mask_rcnn_vitdet_b_100ep"
+    assert zoo.get_config_file(lazy) == zoo.get_config_file(lazy + ".py")
+
+
 def test_trained_means_the_published_weights():
     path = f"{POINT_REND}/pointrend_rcnn_R_50_FPN_3x_coco.yaml"
     url = (  # the address on the project's page

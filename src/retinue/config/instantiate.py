@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from retinue.utils.errors import InputError
+from retinue.utils.errors import InputError, unknown_name
 from retinue.utils.registry import _convert_target_to_string, locate
 
 __all__ = ["dump_dataclass", "instantiate"]
@@ -73,6 +74,23 @@ def _call(target: Any, arguments: dict[str, Any]) -> Any:
     except TypeError:
         name = target if isinstance(target, str) else getattr(target, "__qualname__", repr(target))
         logging.getLogger(__name__).error(
-            "instantiate: calling %s with %s failed", name, ", ".join(arguments) or "no arguments"
+            "instantiate: calling %s with %s failed%s",
+            name,
+            ", ".join(arguments) or "no arguments",
+            _misspelt(function, arguments),
         )
         raise
+
+
+def _misspelt(function: Any, arguments: Iterable[str]) -> str:
+    """Say which arguments the function doesn't take, and what may have been meant."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a built-in that doesn't tell
+        return ""
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return ""
+    unknown = [
+        str(unknown_name("argument", a, parameters)) for a in arguments if a not in parameters
+    ]
+    return ": " + "; ".join(unknown) if unknown else ""

@@ -70,7 +70,9 @@ def _broadcast_params(params: Values, num_features: int, name: str) -> list[Sequ
     if len(params) not in (1, num_features):
         raise InputError(
             f"anchor generator: {name} has lists for {len(params)} feature levels, but there are"
-            f" {num_features}; give one list a level, or one for all"
+            f" {num_features}, as many as strides; give one list a level, or one for all (in a"
+            f" config: MODEL.ANCHOR_GENERATOR.{name.upper()}, and IN_FEATURES of MODEL.RPN or"
+            " MODEL.RETINANET)"
         )
     return list(params) * (num_features // len(params))  # type: ignore[return-value]
 

@@ -6,17 +6,22 @@ theirs to check.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from retinue.modeling.backbone.backbone import Backbone
 from retinue.utils.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from retinue.config import CfgNode
 
-__all__ = ["check_features", "check_fit"]
+__all__ = ["check_features", "check_fit", "check_parts", "pick_features"]
+
+T = TypeVar("T")
 
 _PYRAMIDS = ("build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone")
+_RESNETS = ("build_resnet_backbone", *_PYRAMIDS)
+_STAGES = ("stem", "res2", "res3", "res4", "res5")
 _WITH_PROPOSALS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork")
 
 
@@ -26,7 +31,8 @@ def check_fit(cfg: CfgNode) -> None:
     Raises:
         InputError: If RetinaNet should have masks or keypoints, or anchors are given for another
             number of levels than features are.
-        UnknownNameError: If a pyramid is to be made of features that the backbone doesn't give.
+        UnknownNameError: If a ResNet is asked for stages that it has not, or a pyramid is to be
+            made of features that the backbone doesn't give.
     """
     if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
         for key in ("MASK_ON", "KEYPOINT_ON"):
@@ -35,8 +41,11 @@ def check_fit(cfg: CfgNode) -> None:
                     f"MODEL.{key} is True, but MODEL.META_ARCHITECTURE RetinaNet predicts boxes"
                     f" only; set MODEL.{key} to False, or use GeneralizedRCNN"
                 )
-    if cfg.MODEL.BACKBONE.NAME in _PYRAMIDS:
+    if cfg.MODEL.BACKBONE.NAME in _RESNETS:
         given = cfg.MODEL.RESNETS.OUT_FEATURES
+        giver = f"MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME}"
+        check_features("MODEL.RESNETS.OUT_FEATURES", given, _STAGES, giver)
+    if cfg.MODEL.BACKBONE.NAME in _PYRAMIDS:
         for name in cfg.MODEL.FPN.IN_FEATURES:
             if name not in given:
                 hint = "those are MODEL.RESNETS.OUT_FEATURES; add it there"
@@ -68,14 +77,56 @@ def _check_anchors(cfg: CfgNode) -> None:
             )
 
 
-def check_features(key: str, names: Iterable[str], given: Iterable[str]) -> None:
-    """Check that the backbone gives the feature maps that a config key names.
+def check_features(
+    key: str,
+    names: Iterable[str],
+    given: Iterable[str],
+    giver: str = "the backbone, MODEL.BACKBONE.NAME,",
+) -> None:
+    """Check that the backbone gives the feature maps that a config key or an argument names.
+
+    Args:
+        key: where ``names`` stand.
+        names: of feature maps.
+        given: those that there are.
+        giver: who gives them, and where that one is named.
 
     Raises:
-        UnknownNameError: If not; the key that names the backbone is named, too.
+        UnknownNameError: If one isn't there; key and giver are named.
     """
     known = list(given)
     for name in names:
         if name not in known:
-            hint = "those are what the backbone, MODEL.BACKBONE.NAME, gives"
-            raise unknown_name(f"feature in {key}", name, known, hint)
+            raise unknown_name(f"feature in {key}", name, known, f"those are what {giver} gives")
+
+
+def pick_features(key: str, names: Sequence[str], given: Mapping[str, T]) -> dict[str, T]:
+    """Return those of the backbone's feature maps that a config key names.
+
+    Raises:
+        UnknownNameError: As ``check_features``.
+    """
+    check_features(key, names, given)
+    return {name: shape for name, shape in given.items() if name in names}
+
+
+def check_parts(backbone: Any, **parts: Any) -> None:
+    """Check that the backbone gives what the other parts of a model take.
+
+    Args:
+        backbone: tells its feature maps by ``output_shape``; one that doesn't is not looked at.
+        **parts: by the model's argument; their attributes ``in_features``, ``box_in_features``,
+            ``mask_in_features`` and ``keypoint_in_features`` name feature maps.
+
+    Raises:
+        UnknownNameError: If one isn't there; the arguments of both parts are named.
+    """
+    if not isinstance(backbone, Backbone):
+        return
+    for part_name, part in parts.items():
+        for kind in ("box_", "mask_", "keypoint_", ""):
+            names = getattr(part, f"{kind}in_features", None)
+            is_ours = type(part).__module__.startswith("retinue.")
+            if is_ours and isinstance(names, Sequence) and not isinstance(names, str):
+                key = f"{part_name}.{kind}in_features"
+                check_features(key, names, backbone.output_shape(), "the model's backbone")

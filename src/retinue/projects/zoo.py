@@ -52,7 +52,7 @@ def get_config(path: str, trained: bool = False) -> CfgNode | DictConfig:
     """Return a published config of a project.
 
     Args:
-        path: ``projects/<Project>/configs/<name>``, with its ending.
+        path: ``projects/<Project>/configs/<name>``, with or without its ending.
         trained: let the config name the published weights instead of those training starts from.
 
     Raises:
@@ -155,9 +155,10 @@ def _find(path: str) -> tuple[ModuleType, str]:
     presets = importlib.import_module(f"{package_of(path)}.presets")
     name = path.partition("/configs/")[2]
     known = _names(presets)
-    if name not in known:
-        raise unknown_name(f"config of {presets.__package__}", name, known)
-    return presets, name
+    for ending in ("", ".yaml", ".py"):
+        if name + ending in known:
+            return presets, name + ending
+    raise unknown_name(f"config of {presets.__package__}", name, known)
 
 
 def _nested(key: str, below: Mapping[str, Any]) -> CfgNode:

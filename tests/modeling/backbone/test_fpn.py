@@ -94,7 +94,7 @@ def test_wrong_arguments_are_refused():
         FPN(nn.Linear(1, 1), ["a"], 1)
     with pytest.raises(InputError, match="at least one feature map; got none"):
         FPN(Steps(), [], 1)
-    with pytest.raises(UnknownNameError, match="unknown FPN input feature 'd'"):
+    with pytest.raises(UnknownNameError, match=r"in FPN's in_features 'd'.*bottom_up"):
         FPN(Steps(), ["d"], 1)
     with pytest.raises(AssertionError, match=r"twice the one before; got \[4, 16\]"):
         FPN(Steps(), ["a", "c"], 1)

@@ -93,7 +93,7 @@ def test_wrong_input_is_refused(make, backbone, pixels, inputs):
     model = make(backbone, pixels)
     with pytest.raises(AssertionError, match="'instances' is missing"):
         model([{"image": inputs[0]["image"]}])
-    with pytest.raises(KeyError, match="unknown feature map for the head 'p5'"):
+    with pytest.raises(KeyError, match=r"unknown feature in head_in_features 'p5'.*backbone"):
         make(backbone, pixels, head_in_features=["p3", "p5"])
     with pytest.raises(InputError, match="made for 2 feature maps; got 1"):
         model.head([torch.rand(1, 4, 2, 2)])

@@ -171,7 +171,8 @@ def _shapes_of(bottom_up: Backbone, in_features: Sequence[str]) -> list[Any]:
     shapes = bottom_up.output_shape()
     for name in in_features:
         if name not in shapes:
-            raise unknown_name("FPN input feature", name, shapes)
+            hint = "those are what FPN's bottom_up gives, its out_features"
+            raise unknown_name("feature in FPN's in_features", name, shapes, hint)
     return [shapes[name] for name in in_features]
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from retinue.layers import batched_nms
 from retinue.modeling.backbone.backbone import Backbone
+from retinue.modeling.config_fit import check_features
 from retinue.modeling.meta_arch.inputs import (
     ImageDicts,
     collect,
@@ -28,7 +29,6 @@ from retinue.modeling.meta_arch.inputs import (
 )
 from retinue.modeling.postprocessing import detector_postprocess
 from retinue.structures import Boxes, ImageList, Instances
-from retinue.utils.errors import unknown_name
 
 __all__ = ["DenseDetector", "permute_to_N_HWA_K"]
 
@@ -79,9 +79,7 @@ class DenseDetector(nn.Module):
         shapes: dict[str, Any] = backbone.output_shape()
         if head_in_features is None:
             head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
-        for name in head_in_features:
-            if name not in shapes:
-                raise unknown_name("feature map for the head", name, shapes)
+        check_features("head_in_features", head_in_features, shapes, "the model's backbone")
         self.head_in_features = list(head_in_features)
         self._averages: set[str] = set()  # names of attributes that training averages over steps
         register_pixel_statistics(self, pixel_mean, pixel_std)

@@ -20,6 +20,7 @@ import torch
 
 from retinue.config import configurable
 from retinue.modeling.catalog import META_ARCH_REGISTRY
+from retinue.modeling.config_fit import check_parts
 from retinue.modeling.meta_arch.inputs import ImageDicts, collect, label_maps, output_size
 from retinue.modeling.meta_arch.rcnn import GeneralizedRCNN
 from retinue.modeling.meta_arch.semantic_seg import build_sem_seg_head
@@ -55,6 +56,7 @@ class PanopticFPN(GeneralizedRCNN):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_parts(self.backbone, sem_seg_head=sem_seg_head)
         self.combine_instances_score_thresh = combine_instances_score_thresh
         self.combine_overlap_thresh = combine_overlap_thresh
         self.combine_stuff_area_thresh = combine_stuff_area_thresh

@@ -25,6 +25,7 @@ from retinue.config import configurable
 from retinue.modeling.backbone.backbone import Backbone
 from retinue.modeling.backbone.build import build_backbone
 from retinue.modeling.catalog import META_ARCH_REGISTRY
+from retinue.modeling.config_fit import check_parts
 from retinue.modeling.meta_arch.inputs import (
     ImageDicts,
     collect,
@@ -58,6 +59,7 @@ class GeneralizedRCNN(nn.Module):
 
     Raises:
         InputError: If the statistics differ in length, or drawing is asked for without a format.
+        UnknownNameError: If a part takes a feature map that the backbone doesn't give.
     """
 
     pixel_mean: torch.Tensor
@@ -79,6 +81,7 @@ class GeneralizedRCNN(nn.Module):
         super().__init__()
         if vis_period > 0 and input_format is None:
             raise InputError("GeneralizedRCNN: vis_period needs input_format, such as 'BGR'")
+        check_parts(backbone, proposal_generator=proposal_generator, roi_heads=roi_heads)
         register_pixel_statistics(self, pixel_mean, pixel_std)
         self.input_format, self.vis_period = input_format, vis_period
         self.backbone = backbone
@@ -214,6 +217,7 @@ class ProposalNetwork(nn.Module):
 
     Raises:
         InputError: If the statistics differ in length.
+        UnknownNameError: If the generator takes a feature map that the backbone doesn't give.
     """
 
     pixel_mean: torch.Tensor
@@ -229,6 +233,7 @@ class ProposalNetwork(nn.Module):
         pixel_std: Sequence[float],
     ) -> None:
         super().__init__()
+        check_parts(backbone, proposal_generator=proposal_generator)
         self.backbone = backbone
         self.proposal_generator = proposal_generator
         register_pixel_statistics(self, pixel_mean, pixel_std)

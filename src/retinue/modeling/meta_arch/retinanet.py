@@ -270,9 +270,10 @@ def _check_parts(model: Any) -> None:
     num_anchors = list(getattr(model.anchor_generator, "num_anchors", []))
     if num_anchors and len(num_anchors) != len(model.head_in_features):
         raise InputError(
-            f"RetinaNet: the anchor generator makes anchors for {len(num_anchors)} levels, but"
+            f"RetinaNet: anchor_generator makes anchors for {len(num_anchors)} levels, but"
             f" head_in_features names {len(model.head_in_features)}: {model.head_in_features}; give"
-            " the generator one stride (and one tuple of sizes, or one for all) for each of them"
+            " the generator one of strides (and one tuple of sizes, or one for all) for each of"
+            " them"
         )
     if num_anchors and isinstance(model.head, RetinaNetHead):
         of_head = (model.head.cls_score.out_channels, model.head.bbox_pred.out_channels)

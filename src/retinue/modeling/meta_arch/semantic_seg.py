@@ -25,6 +25,7 @@ from retinue.layers import Conv2d, ShapeSpec, get_norm, weight_init
 from retinue.modeling.backbone.backbone import Backbone
 from retinue.modeling.backbone.build import build_backbone
 from retinue.modeling.catalog import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
+from retinue.modeling.config_fit import check_parts, pick_features
 from retinue.modeling.meta_arch.inputs import (
     ImageDicts,
     image_batch,
@@ -63,6 +64,7 @@ class SemanticSegmentor(nn.Module):
 
     Raises:
         InputError: If the statistics differ in length.
+        UnknownNameError: If the head takes a feature map that the backbone doesn't give.
     """
 
     pixel_mean: torch.Tensor
@@ -78,6 +80,7 @@ class SemanticSegmentor(nn.Module):
         pixel_std: Sequence[float],
     ) -> None:
         super().__init__()
+        check_parts(backbone, sem_seg_head=sem_seg_head)
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
         register_pixel_statistics(self, pixel_mean, pixel_std)
@@ -176,7 +179,9 @@ class SemSegFPNHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         head = cfg.MODEL.SEM_SEG_HEAD
         return {
-            "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
+            "input_shape": pick_features(
+                "MODEL.SEM_SEG_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape
+            ),
             "num_classes": head.NUM_CLASSES,
             "conv_dims": head.CONVS_DIM,
             "common_stride": head.COMMON_STRIDE,

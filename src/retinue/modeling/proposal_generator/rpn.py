@@ -400,9 +400,9 @@ def _check_anchors(in_features: Sequence[str], head: nn.Module, anchor_generator
         return
     if len(num_anchors) != len(in_features):
         raise InputError(
-            f"RPN: the anchor generator makes anchors for {len(num_anchors)} levels, but"
-            f" in_features names {len(in_features)}: {list(in_features)}; give the generator one"
-            " stride (and one tuple of sizes, or one for all) for each of them"
+            f"RPN: anchor_generator makes anchors for {len(num_anchors)} levels, but in_features"
+            f" names {len(in_features)}: {list(in_features)}; give the generator one of strides"
+            " (and one tuple of sizes, or one for all) for each of them"
         )
     if isinstance(head, StandardRPNHead):
         of_head = head.objectness_logits.out_channels

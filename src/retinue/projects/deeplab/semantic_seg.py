@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from retinue.config import CfgNode, configurable
 from retinue.layers import ASPP, Conv2d, DepthwiseSeparableConv2d, ShapeSpec, get_norm
 from retinue.layers.weight_init import c2_xavier_fill
+from retinue.modeling.config_fit import pick_features
 from retinue.projects.deeplab.loss import make_pixel_loss
 from retinue.utils.errors import InputError
 
@@ -198,7 +199,9 @@ class DeepLabV3PlusHead(nn.Module):
         head = cfg.MODEL.SEM_SEG_HEAD
         finer = len(head.IN_FEATURES) - 1
         return {
-            "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
+            "input_shape": pick_features(
+                "MODEL.SEM_SEG_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape
+            ),
             "project_channels": head.PROJECT_CHANNELS,
             "aspp_dilations": head.ASPP_DILATIONS,
             "aspp_dropout": head.ASPP_DROPOUT,
@@ -317,7 +320,9 @@ class DeepLabV3Head(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, Any]:
         head = cfg.MODEL.SEM_SEG_HEAD
         return {
-            "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
+            "input_shape": pick_features(
+                "MODEL.SEM_SEG_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape
+            ),
             "aspp_channels": head.ASPP_CHANNELS,
             "aspp_dilations": head.ASPP_DILATIONS,
             "aspp_dropout": head.ASPP_DROPOUT,

@@ -18,6 +18,7 @@ from retinue.config import CfgNode, configurable
 from retinue.data import MetadataCatalog
 from retinue.layers import ShapeSpec
 from retinue.modeling import build_backbone, build_sem_seg_head
+from retinue.modeling.config_fit import pick_features
 from retinue.modeling.meta_arch.inputs import (
     ImageDicts,
     collect,
@@ -412,7 +413,9 @@ class PanopticDeepLabInsEmbedHead(DeepLabV3PlusHead):
         head = cfg.MODEL.INS_EMBED_HEAD
         finer = len(head.IN_FEATURES) - 1
         return {
-            "input_shape": {k: v for k, v in input_shape.items() if k in head.IN_FEATURES},
+            "input_shape": pick_features(
+                "MODEL.INS_EMBED_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape
+            ),
             "project_channels": head.PROJECT_CHANNELS,
             "aspp_dilations": head.ASPP_DILATIONS,
             "aspp_dropout": head.ASPP_DROPOUT,

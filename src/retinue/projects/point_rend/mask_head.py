@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from retinue.config import CfgNode, configurable
 from retinue.layers import Conv2d, ShapeSpec
 from retinue.layers.weight_init import c2_msra_fill, c2_xavier_fill
+from retinue.modeling.config_fit import check_features
 from retinue.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rcnn_loss
 from retinue.projects.point_rend import point_features
 from retinue.projects.point_rend.point_head import build_point_head, roi_mask_point_loss
@@ -211,6 +212,7 @@ class PointRendMaskHead(nn.Module):
             "roi_pooler_size": head.POOLER_RESOLUTION,
         }
         args |= cls._point_head_from_config(cfg, input_shape)
+        check_features("MODEL.ROI_MASK_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape)
         channels = sum(input_shape[f].channels or 0 for f in head.IN_FEATURES)
         side = head.POOLER_RESOLUTION
         region = ShapeSpec(channels=channels, height=side, width=side)
@@ -368,6 +370,7 @@ def _point_head_and_features(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec])
             "MODEL.POINT_HEAD.NUM_CLASSES must be MODEL.ROI_HEADS.NUM_CLASSES; got"
             f" {head.NUM_CLASSES} and {cfg.MODEL.ROI_HEADS.NUM_CLASSES}"
         )
+    check_features("MODEL.POINT_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape)
     channels = sum(input_shape[f].channels or 0 for f in head.IN_FEATURES)
     return {
         "point_head": build_point_head(cfg, ShapeSpec(channels=channels, width=1, height=1)),

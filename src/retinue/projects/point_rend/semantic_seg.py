@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from retinue.config import CfgNode, configurable
 from retinue.layers import ShapeSpec
 from retinue.modeling.catalog import SEM_SEG_HEADS_REGISTRY
+from retinue.modeling.config_fit import check_features
 from retinue.projects.point_rend import point_features
 from retinue.projects.point_rend.mask_head import put_at_cells
 from retinue.projects.point_rend.point_head import build_point_head
@@ -81,6 +82,7 @@ class PointRendSemSegHead(nn.Module):
                 f" {head.NUM_CLASSES} and {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES}"
             )
         coarse = SEM_SEG_HEADS_REGISTRY.get(head.COARSE_SEM_SEG_HEAD_NAME)
+        check_features("MODEL.POINT_HEAD.IN_FEATURES", head.IN_FEATURES, input_shape)
         channels = sum(input_shape[f].channels or 0 for f in head.IN_FEATURES)
         return {
             "coarse_sem_seg_head": coarse(cfg, input_shape),

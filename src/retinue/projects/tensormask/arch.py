@@ -19,6 +19,7 @@ from retinue.layers import batched_nms, paste_masks_in_image
 from retinue.layers.losses import sigmoid_focal_loss_star, smooth_l1_loss
 from retinue.modeling import build_backbone
 from retinue.modeling.box_regression import Box2BoxTransform
+from retinue.modeling.config_fit import check_features
 from retinue.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from retinue.modeling.meta_arch.inputs import (
     ImageDicts,
@@ -132,7 +133,9 @@ class TensorMask(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         own, smallest = cfg.MODEL.TENSOR_MASK, cfg.MODEL.ANCHOR_GENERATOR.SIZES[0]
         backbone = build_backbone(cfg)
-        shapes = [backbone.output_shape()[f] for f in own.IN_FEATURES]
+        by_name = backbone.output_shape()
+        check_features("MODEL.TENSOR_MASK.IN_FEATURES", own.IN_FEATURES, by_name)
+        shapes = [by_name[f] for f in own.IN_FEATURES]
         make_anchors: Any = TensorMaskAnchorGenerator  # configurable: take a config, too
         make_head: Any = TensorMaskHead
         anchor_generator = make_anchors(cfg, shapes)
