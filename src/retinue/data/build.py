@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,6 +43,7 @@ from retinue.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
+from retinue.data.transport import sent_whole
 from retinue.utils.comm import get_world_size
 from retinue.utils.env import seed_all_rng
 from retinue.utils.errors import InputError, unknown_name
@@ -57,6 +59,26 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+
+class PatientDataLoader(DataLoader[Any]):
+    """PyTorch's loader, whose workers send each batch in one piece.
+
+    More workers than CPU cores are fine, for they also wait for files.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        collate_fn: Callable[[list[Any]], Any],
+        num_workers: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        send = sent_whole(collate_fn) if num_workers > 0 else collate_fn
+        super().__init__(*args, collate_fn=send, num_workers=num_workers, **kwargs)
+
+    def check_worker_number_rationality(self) -> None:
+        """Don't warn of it."""
 
 
 def build_batch_data_loader(
@@ -89,7 +111,8 @@ def build_batch_data_loader(
         collate_fn: makes a batch from a list of samples; None keeps the list.
         drop_last: leave out a last batch that isn't full.
         single_gpu_batch_size: samples of this process in a batch, instead of the total.
-        prefetch_factor: batches that each worker reads ahead.
+        prefetch_factor: batches that each worker reads ahead; with grouping, samples, and always
+            enough for a batch.
         persistent_workers: keep workers for the next pass.
         pin_memory: copy tensors into pinned memory.
         seed: make augmentation depend on this and the sample's position in the stream alone.
@@ -137,8 +160,10 @@ def build_batch_data_loader(
         )
 
     logger.info("Making batched data loader with batch_size=%d", batch_size)
+    if num_workers > 0 and aspect_ratio_grouping:  # workers send sample by sample
+        prefetch_factor = max(prefetch_factor or 2, 1 + math.ceil(batch_size / num_workers))
     load = functools.partial(
-        DataLoader,
+        PatientDataLoader,
         dataset,
         num_workers=num_workers,
         worker_init_fn=worker_init_reset_seed,
@@ -424,7 +449,7 @@ def build_detection_test_loader(
             raise InputError("build_detection_test_loader: a stream takes no sampler; pass None")
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
-    return DataLoader(
+    return PatientDataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
