@@ -115,6 +115,22 @@ def _write_meshes(cache):
     _dump(keys, cache / "densepose/data/cse/mesh_keyvertices_v0.json")
 
 
+def _write_video(path):
+    """Write 40 frames of a grey square on its way, every tenth one a key frame."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.gop_size = 160, 128, 10
+        for step in range(40):
+            pixels = np.full((128, 160, 3), 40, dtype=np.uint8)
+            pixels[30:90, step : step + 60] = 200
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    (path.parent / "video_list.txt").write_text(f"{path.name}\n")
+
+
 def write_densepose(root: Path, cache: Path) -> None:
     """Write annotations below ``root`` and files below ``cache``, unless they are there."""
     if (root / "densepose_done").exists():
@@ -135,6 +151,11 @@ def write_densepose(root: Path, cache: Path) -> None:
                     root / f"coco/annotations/densepose_{other}.json")  # fmt: skip
         shutil.copy(root / "coco_cse/densepose_minival2014_cse.json",
                     root / f"coco_cse/densepose_{other}_cse.json")  # fmt: skip
+    chimps = root / "densepose_chimps"
+    shutil.copytree(root / "coco" / "val2017", chimps / "images", dirs_exist_ok=True)
+    shutil.copy(root / "coco/annotations/densepose_minival2014.json",
+                chimps / "densepose_chimps_densepose.json")  # fmt: skip
+    _write_video(root / "chimpnsee" / "cdna.eva.mpg.de" / "walk.mp4")
     _write_charts(cache / "densepose" / "data")
     _write_meshes(cache)
     rng = np.random.default_rng(1)

@@ -38,6 +38,14 @@ ANIMALS = "configs/cse/densepose_rcnn_R_50_FPN_soft_animals_I0_finetune_m2m_16k.
 ANIMAL_OPTIONS = f"{LOW_SCORES} " + " ".join(
     f"{EMBEDDERS}.{mesh}.NUM_VERTICES {VERTICES}" for mesh in MESHES
 )
+BOOTSTRAP = "configs/evolution/densepose_R_50_FPN_DL_WC1M_3x_Atop10P_CA_B_uv.yaml"
+BOOTSTRAP_OPTIONS = (f"{LOW_SCORES} BOOTSTRAP_MODEL.DEVICE cpu BOOTSTRAP_MODEL.WEIGHTS ''"
+    " BOOTSTRAP_DATASETS [{'DATASET':'chimpnsee','RATIO':1.0,'IMAGE_LOADER':{'TYPE':"
+    "'video_keyframe','SELECT':{'STRATEGY':'random_k','NUM_IMAGES':2},'TRANSFORM':{'TYPE':"
+    "'resize','MIN_SIZE':96,'MAX_SIZE':160},'BATCH_SIZE':1,'NUM_WORKERS':0},'INFERENCE':{"
+    "'INPUT_BATCH_SIZE':1,'OUTPUT_BATCH_SIZE':1},'DATA_SAMPLER':{'TYPE':"
+    "'densepose_UV_confidence','COUNT_PER_CLASS':8},'FILTER':{'TYPE':'detection_score',"
+    "'MIN_VALUE':0.0}}]")  # fmt: skip
 # its evaluation of embeddings moves tensors to "cuda", whatever the model's device is
 NO_GPU = ("import torch; to = torch.Tensor.to; torch.Tensor.to = lambda x, *a, **k:"
           " to(x, *a, **{n: 'cpu' if v == 'cuda' else v for n, v in k.items()})")  # fmt: skip
@@ -109,6 +117,10 @@ CASES = (
          served=True),
     Case("DensePose animals", DENSEPOSE, "train_net.py", ANIMALS, ANIMAL_OPTIONS,
          beside_data=True, before=NO_GPU),
+    Case("DensePose bootstrapped", DENSEPOSE, "train_net.py", BOOTSTRAP, BOOTSTRAP_OPTIONS,
+         beside_data=True),
+    Case("DensePose bootstrapped, served", DENSEPOSE, "train_net.py", BOOTSTRAP,
+         BOOTSTRAP_OPTIONS, served=True),
     Case("DensePose HRNet", DENSEPOSE, "train_net.py",
          "configs/HRNet/densepose_rcnn_HRFPN_HRNet_w32_s1x.yaml", LOW_SCORES, beside_data=True),
     Case("DeepLab v3", f"{D2}/DeepLab", "train_net.py",
