@@ -120,11 +120,12 @@ def write_datasets(root: Path) -> None:
             long = "training" if split == "train" else "validation"
             _save(pixels, ade, "images", long, f"{name}.jpg")
             _save(semantic, ade, "annotations_detectron2", long, f"{name}.png")
+        people = [a for a in annotations if a["category_id"] == 1]
+        annotations = [{k: v for k, v in a.items() if "keypoints" not in k} for a in annotations]
         content = {"info": {}, "images": images, "annotations": annotations, "categories": _THINGS}
         _dump(content, coco / "annotations" / f"instances_{folder}.json")
         points = f"instances_{folder}_n10_v1_without_masks.json"
         _dump(content, coco / "annotations" / points)
-        people = [a for a in annotations if a["category_id"] == 1]
         meta = [{"id": 1, "name": "person", "keypoints": [str(i) for i in range(17)]}]
         _dump({**content, "annotations": people, "categories": meta},
               coco / "annotations" / f"person_keypoints_{folder}.json")  # fmt: skip
