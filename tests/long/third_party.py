@@ -23,6 +23,7 @@ from pathlib import Path
 from cityscapes_layout import write_cityscapes
 from coco_layout import write_datasets
 from densepose_layout import MESHES, VERTICES, write_densepose
+from outside_layout import write_mask_components, write_pix3d
 from third_party_case import SEVEN, Case
 from third_party_outside import OUTSIDE
 
@@ -175,6 +176,8 @@ def prepare(work: Path) -> None:
     write_datasets(work / "datasets")
     write_cityscapes(work / "datasets")
     write_densepose(work / "datasets", work / "cache")
+    write_pix3d(work / "datasets")
+    write_mask_components(work / "datasets")
 
 
 def environment(work: Path, paths: Sequence[Path]) -> dict[str, str]:
