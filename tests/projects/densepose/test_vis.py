@@ -266,6 +266,15 @@ def test_vertices_are_coloured(embedded):
         draw.visualize(black(), ("x", *predicted[1:]))
 
 
+def test_vertices_are_searched_where_the_model_is(embedded, monkeypatch):
+    cfg, predicted = embedded
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    draw = on_axes(densepose_outputs_vertex.DensePoseOutputsVertexVisualizer(cfg))  # cuda
+    assert draw.device.type == "cpu"
+    assert draw.visualize(black(), predicted).any()
+
+
 def test_vertices_are_dressed(embedded):
     cfg, predicted = embedded
     texture = np.zeros((2, 2, 3), dtype=np.uint8)

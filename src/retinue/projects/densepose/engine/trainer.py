@@ -21,6 +21,7 @@ from retinue.evaluation import (
     inference_on_dataset,
     print_csv_format,
 )
+from retinue.modeling.meta_arch.build import usable_device
 from retinue.projects.densepose.data.build import (
     build_combined_loader,
     build_detection_test_loader,
@@ -216,7 +217,7 @@ class Trainer(DefaultTrainer):
         loader: Iterable[Any] = build_detection_train_loader(cfg, mapper=DatasetMapper(cfg, True))
         if not has_inference_based_loaders(cfg):
             return loader
-        model = cls.build_model(cfg).to(cfg.BOOTSTRAP_MODEL.DEVICE)
+        model = cls.build_model(cfg).to(usable_device(cfg.BOOTSTRAP_MODEL.DEVICE))
         DetectionCheckpointer(model).resume_or_load(cfg.BOOTSTRAP_MODEL.WEIGHTS, resume=False)
         made, ratios = build_inference_based_loaders(cfg, model)
         return SampleCountingLoader(build_combined_loader(cfg, [loader, *made], [1.0, *ratios]))

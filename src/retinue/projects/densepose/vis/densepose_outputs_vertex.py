@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from retinue.config import CfgNode
+from retinue.modeling.meta_arch.build import usable_device
 from retinue.projects.densepose.data.utils import get_class_to_mesh_name_mapping
 from retinue.projects.densepose.modeling.build import build_densepose_embedder
 from retinue.projects.densepose.modeling.cse.utils import get_closest_vertices_mask_from_ES
@@ -52,7 +53,7 @@ class DensePoseOutputsVertexVisualizer:
         inplace: draw on the picture given; else on a black one.
         cmap: number of a colour map.
         alpha: how much of the colours shows.
-        device: where vertices are searched.
+        device: where vertices are searched; another where there is no CUDA.
         default_class: of instances without class.
         **kwargs: ignored.
 
@@ -72,7 +73,7 @@ class DensePoseOutputsVertexVisualizer:
     ) -> None:
         self.mask_visualizer = MatrixVisualizer(inplace, cmap, 1.0, alpha)
         self.class_to_mesh_name = get_class_to_mesh_name_mapping(cfg)
-        self.device = torch.device(device)
+        self.device = usable_device(device)
         self.default_class = default_class
         self.embedder = build_densepose_embedder(cfg)
         if self.embedder is None:
@@ -151,7 +152,7 @@ class DensePoseOutputsTextureVisualizer(DensePoseOutputsVertexVisualizer):
     Args:
         cfg: the model's; ``MODEL.WEIGHTS`` has the embedder.
         texture_atlases_dict: mesh to texture ``(h, w, 3)`` or, with transparency, ``(h, w, 4)``.
-        device: where vertices are searched.
+        device: where vertices are searched; another where there is no CUDA.
         default_class: of instances without class.
         **kwargs: ignored.
     """
