@@ -14,6 +14,12 @@ from retinue.modeling import build_model
 NAMES = {"thing_classes": ["disk", "rectangle", "triangle", "star", "ring", "cross"]}
 
 
+WITH_OTHER_MODEL = (
+    "TEST.AUG.ENABLED", True, "MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.MASK_ON", False,
+    "MODEL.RETINANET.IN_FEATURES", "('p2', 'p3', 'p4', 'p5')",
+)  # fmt: skip
+
+
 def run(*args):
     return CliRunner().invoke(app, [str(a) for a in args])
 
@@ -228,6 +234,17 @@ def test_the_flags_of_train_net(tmp_path, monkeypatch):
     result = run("train", "--eval-only", "--resume", *common)
     assert result.exit_code == 0, result.output
     assert "copypaste: Task: bbox" in result.output
+    assert "augmentation" not in result.output
+
+    again = [*common, "TEST.AUG.ENABLED", True, "TEST.AUG.MIN_SIZES", "(96, 128)"]
+    result = run("train", *again, "OUTPUT_DIR", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    last = (tmp_path / "again" / "metrics.json").read_text().splitlines()[-1]
+    assert {"bbox/AP", "bbox_TTA/AP", "segm_TTA/AP"} <= json.loads(last).keys()
+
+    for words in (("--eval-only",), ()):
+        text = one_line(run("train", *words, *common, *WITH_OTHER_MODEL))
+        assert "TEST.AUG.ENABLED to False, or MODEL.META_ARCHITECTURE (which is Ret" in text
 
 
 def test_an_option_of_two_words_with_one(tmp_path):
@@ -268,7 +285,9 @@ def test_a_device_that_was_asked_for_is_not_replaced(untrained, tmp_path, monkey
 
 
 def test_errors_of_a_loaders_process_are_told_without_its_traceback():
-    from retinue.cli.common import _text_of
+    import torch.multiprocessing
+
+    from retinue.cli.common import _is_fixable, _text_of
     from retinue.utils.errors import InputError
 
     text = (
@@ -277,6 +296,20 @@ def test_errors_of_a_loaders_process_are_told_without_its_traceback():
     )
     assert _text_of(InputError(text)) == "image a: is bad; see b"
     assert _text_of(InputError("plain")) == "plain"
+    text = (
+        "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):"
+        '\n  File "a.py", line 3\nretinue.utils.errors.InputError: image a:\n  is bad\n'
+    )
+    error = torch.multiprocessing.ProcessRaisedException(text, 1, 2)
+    assert _text_of(error) == "image a:\n  is bad"
+    assert _is_fixable(error)
+    assert not _is_fixable(RuntimeError("Caught ZeroDivisionError in DataLoader worker process 0."))
+
+
+def test_data_has_to_be_named(tmp_path):
+    result = run("train", "--config", DEMO / "mask_rcnn_shapes.yaml", "--output", tmp_path / "out")
+    assert "which data?" in one_line(result)
+    assert "(--train JSON IMAGES)" in result.stderr
 
 
 def test_a_broken_dataset_leaves_another_run_alone(untrained, tmp_path):

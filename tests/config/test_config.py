@@ -159,7 +159,10 @@ def test_an_unknown_key_is_refused_with_the_nearest(key, message):
 
 def test_an_unknown_key_in_a_file_is_refused(tmp_path):
     path = write(tmp_path / "a.yaml", "MODEL:\n  RESNETS:\n    DEPHT: 101\n")
-    with pytest.raises(KeyError, match=r"did you mean 'MODEL\.RESNETS\.DEPTH'\?"):
+    with pytest.raises(KeyError, match=r"a\.yaml: .*did you mean 'MODEL\.RESNETS\.DEPTH'\?"):
+        get_cfg().merge_from_file(path)
+    path = write(tmp_path / "b.yaml", "SOLVER:\n  BASE_LR: fast\n")
+    with pytest.raises(ValueError, match=r"b\.yaml: SOLVER\.BASE_LR: expected float"):
         get_cfg().merge_from_file(path)
 
 

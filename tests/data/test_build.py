@@ -394,3 +394,9 @@ def test_seeding_a_worker(monkeypatch):
     torch.manual_seed(11)
     worker_init_reset_seed(2)
     assert seeds == [13]
+
+
+def test_more_workers_than_cores_are_no_warning():
+    """Warnings are errors in the tests; no worker starts before the loader is asked for a batch."""
+    build_detection_test_loader([{}], mapper=None, num_workers=1000)
+    build_detection_train_loader([{}], mapper=None, total_batch_size=1, num_workers=1000)

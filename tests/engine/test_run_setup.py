@@ -10,10 +10,12 @@ from retinue.engine.run_setup import (
     DEMO,
     DataSource,
     default_epochs,
+    fetch_weights,
     find_data,
     find_model,
     fit_heads,
     fit_schedule,
+    fit_workers,
     read_class_names,
     tell_apart,
     warn_of_frozen_noise,
@@ -92,6 +94,8 @@ def test_wrong_models_are_named(tmp_path):
         find_model("mask_rcnn_R50_FPN_3x")
     with pytest.raises(KeyError, match="no file or folder has that name"):
         find_model("yolo")
+    with pytest.raises(ValueError, match=r"config file 'my_yolo\.yaml' does not exist"):
+        find_model("my_yolo.yaml")
     (tmp_path / "a.png").touch()
     with pytest.raises(ValueError, match=r"a.png' is neither a config nor a checkpoint \(.yaml"):
         find_model(tmp_path / "a.png")
@@ -156,6 +160,7 @@ def test_registering_reads_keypoints_and_may_be_repeated(tmp_path):
     for _ in range(2):
         metadata = source.register()
 
+    DatasetCatalog.get(source.name)
     assert metadata.keypoint_names == names
     assert metadata.keypoint_flip_map == [("left_eye", "right_eye")]
     assert [rule[:2] for rule in metadata.keypoint_connection_rules] == [
@@ -163,6 +168,44 @@ def test_registering_reads_keypoints_and_may_be_repeated(tmp_path):
         ("nose", "right_eye"),
     ]
     DatasetCatalog.remove(source.name)
+
+
+def test_a_file_is_read_once_for_two_who_ask(tmp_path, monkeypatch):
+    import retinue.data.datasets.coco_file as module
+
+    reads, read = [], module.read_annotation_file
+    monkeypatch.setattr(
+        module, "read_annotation_file", lambda path: reads.append(path) or read(path)
+    )
+    path = coco_file(tmp_path)
+    source = DataSource(str(path), str(path), str(tmp_path))
+    source.register()
+    first, second = DatasetCatalog.get(source.name), DatasetCatalog.get(source.name)
+    assert first is second
+    assert len(reads) == 1
+    assert DatasetCatalog.get(source.name) == first
+    assert len(reads) == 2, "nothing is kept after the second"
+    DatasetCatalog.remove(source.name)
+
+
+def test_weights_that_are_not_there_are_told_before_a_model_is_built(monkeypatch, tmp_path):
+    (tmp_path / "a.pth").touch()
+    fetch_weights("")
+    fetch_weights(f"{tmp_path}/a.pth?matching_heuristics=True")
+    with pytest.raises(ValueError, match=r"weights '/no/a\.pth': there is no such file"):
+        fetch_weights("/no/a.pth")
+    monkeypatch.setenv("RETINUE_OFFLINE", "1")
+    with pytest.raises(OSError, match=r"downloads are off.*or from none \(--weights ''\)"):
+        fetch_weights("https://example.org/nowhere.pth")
+
+
+def test_workers_fit_the_machine_unless_their_number_was_set(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    cfg = get_cfg()
+    fit_workers(cfg, fixed=["DATALOADER.NUM_WORKERS"])
+    assert cfg.DATALOADER.NUM_WORKERS == 4
+    fit_workers(cfg)
+    assert cfg.DATALOADER.NUM_WORKERS == 2
 
 
 def test_heads_follow_the_data():

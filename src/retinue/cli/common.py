@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,21 +50,23 @@ def fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
 
 
+# The last line but the message of a traceback that another process wraps an error of ours in.
+_OF_OTHER_PROCESS = re.compile(r"^retinue\.[\w.]+: ", re.MULTILINE)
+_WRAPPERS = ("Caught ", "\n\n-- Process ")  # of PyTorch's loaders, and of its processes
+
+
 def _text_of(error: BaseException) -> str:
-    """Return an error's message, without the traceback that a loader's process wraps it in."""
-    name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.") + ": "
+    """Return an error's message, without the traceback that another process wraps it in."""
     text = str(error)
-    is_wrapped = text.startswith("Caught ") and " in DataLoader worker process" in text
-    return text.rpartition(name)[2].strip() if is_wrapped else text
+    found = list(_OF_OTHER_PROCESS.finditer(text)) if text.startswith(_WRAPPERS) else []
+    return text[found[-1].end() :].strip() if found else text
 
 
 def _is_fixable(error: BaseException) -> bool:
     """Whether the user can do something about it: ours, or the file system's and network's."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or _text_of(error) != str(error):
         return True
-    if type(error).__module__.startswith("yaml."):
-        return True
-    return type(error).__module__.startswith("retinue.")
+    return type(error).__module__.startswith(("retinue.", "yaml."))
 
 
 def user_errors(function: F) -> F:

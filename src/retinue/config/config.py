@@ -21,7 +21,7 @@ import yaml
 from omegaconf import DictConfig
 
 from retinue.config.safe_yaml import load_yaml
-from retinue.utils.errors import InputError, close_names, unknown_name
+from retinue.utils.errors import InputError, UnknownNameError, close_names, unknown_name
 from retinue.utils.file_io import PathManager
 
 __all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
@@ -129,7 +129,13 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
         if "VERSION" in self:
             self._merge_versioned(loaded, cfg_filename)
         else:
+            self._merge_loaded(loaded, cfg_filename)
+
+    def _merge_loaded(self, loaded: CfgNode, filename: str) -> None:
+        try:
             self.merge_from_other_cfg(loaded)
+        except (InputError, UnknownNameError) as error:
+            raise type(error)(f"config file {filename}: {error}") from error
 
     def _merge_versioned(self, loaded: CfgNode, filename: str) -> None:
         from retinue.config.compat import downgrade_config, guess_version, upgrade_config
@@ -143,7 +149,7 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
                 " it needs a newer release of the library"
             )
         if version == self.VERSION:
-            self.merge_from_other_cfg(loaded)
+            self._merge_loaded(loaded, filename)
             return
         logging.getLogger(__name__).warning(
             "%s has keys of version %d; reading it as such. `upgrade_config` rewrites them",
@@ -151,7 +157,7 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
             version,
         )
         old = downgrade_config(self, to_version=version)
-        old.merge_from_other_cfg(loaded)
+        old._merge_loaded(loaded, filename)
         new = upgrade_config(old)
         self.clear()
         self.update(new)

@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 _MAX_SUBSTITUTES = 100
 
 
+class NoUsableSampleError(RuntimeError):
+    """A dataset of which hardly a sample can be used."""
+
+
 class MapDataset(Dataset[Any]):
     """A dataset whose samples go through a function; of a stream it makes a stream.
 
@@ -48,6 +52,9 @@ class MapDataset(Dataset[Any]):
     Args:
         dataset: with indices, or an ``IterableDataset``.
         map_func: sample -> sample or None; spawned workers need it to be importable by name.
+
+    Raises:
+        NoUsableSampleError: (a ``RuntimeError``) When asked for one, if many are dropped in a row.
     """
 
     def __new__(cls, dataset: Any, map_func: Callable[[Any], Any]) -> Any:
@@ -74,9 +81,10 @@ class MapDataset(Dataset[Any]):
                 return sample
             logger.warning("Sample %d can't be used, attempt %d; trying another", current, attempt)
             current = substitutes.randrange(len(self))
-        raise RuntimeError(
+        raise NoUsableSampleError(
             f"MapDataset: the mapper dropped sample {idx} and {_MAX_SUBSTITUTES - 1} others tried"
-            " in its place; look at why it returns None"
+            " in its place; the messages before this one name images that can't be read, if that is"
+            " why; else look at why the mapper returns None"
         )
 
 

@@ -85,7 +85,11 @@ KINDS: dict[str, tuple[bool, str, str]] = {
         "the model is configured for more classes than there are",
         "set the key to that number, unless the others are to be learnt later",
     ),
-    "file_missing": (True, "image files are missing", "check the image folder"),
+    "file_missing": (
+        True,
+        "image files are missing",
+        "check the image folder, or set RETINUE.SKIP_UNREADABLE True to go on without them",
+    ),
     "file_missing_skipped": (False, "image files are missing", "training goes on without them"),
     "orphan_image_id": (False, "annotations belong to no image in the file", "they are left out"),
     "near_duplicate": (

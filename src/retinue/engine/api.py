@@ -191,11 +191,17 @@ def train(
     from retinue.data.catalog import MetadataCatalog
     from retinue.engine import run_setup, runs
     from retinue.engine.launch import launch
+    from retinue.utils.errors import InputError
 
     is_published = weights == "published"
     source = run_setup.find_model(model, trained=is_published)
     cfg = _merged(source, None if is_published else weights, device, opts)
     cfg.OUTPUT_DIR = os.fspath(output)
+    if data is None and not cfg.DATASETS.TRAIN:
+        raise InputError(
+            f"which data? {source.name} names no dataset in DATASETS.TRAIN; give COCO annotations"
+            " and the folder of their images (--train JSON IMAGES)"
+        )
     train_sources = run_setup.find_data(data if data is not None else cfg.DATASETS.TRAIN)
     val_sources = run_setup.find_data(val) if val is not None else []
     if data is None and val is None and cfg.DATASETS.TEST:
@@ -203,6 +209,7 @@ def train(
     val_sources = run_setup.tell_apart(val_sources, train_sources)
     if not resume and not overwrite:
         _refuse_another_run(Path(output))
+    is_new = not (resume and _has_run(Path(output)))
     runs.begin(cfg)
     sources = [*train_sources, *val_sources]
     for one in sources:
@@ -224,6 +231,9 @@ def train(
         fixed=[str(o) for o in opts[::2]],
     )
     said += [] if val_sources else ["no held-out data (val): nothing will be evaluated"]
+    run_setup.fit_workers(cfg, fixed=opts[::2])
+    if is_new:
+        run_setup.fetch_weights(cfg.MODEL.WEIGHTS)
     for sentence in run_setup.warn_of_frozen_noise(cfg):
         logger.warning("%s", sentence)
     for sentence in said:
@@ -293,6 +303,7 @@ def evaluate(
     for one in sources:
         one.register()
     cfg.DATASETS.TEST = tuple(s.name for s in sources)
+    run_setup.fit_workers(cfg, fixed=opts[::2])
     if loaded is None:
         _warn_of_random_weights(cfg, source)
     reports = _check_data(cfg, [], sources, class_names=source.class_names)
@@ -313,10 +324,14 @@ def evaluate(
     )
 
 
+def _has_run(output: Path) -> bool:
+    return (output / "last_checkpoint").is_file()
+
+
 def _refuse_another_run(output: Path) -> None:
     from retinue.utils.errors import InputError
 
-    if (output / "last_checkpoint").is_file():
+    if _has_run(output):
         raise InputError(
             f"folder {str(output)!r} holds a run already: resume it (--resume), choose another"
             " output, or let it go (--overwrite)"

@@ -160,14 +160,11 @@ def check_same_classes(
             f"cannot resume: {text}; resume with the data it was trained on, or start from its"
             " weights in another OUTPUT_DIR"
         )
-    same_number = len(before) == len(now)
-    advice = (
-        "their number is the same, so the weights of the class scores are kept, though they mean"
-        " other classes"
-        if same_number
-        else "the layers that depend on their number start from their initial weights"
+    logger.warning(
+        "Classes differ: %s; classes of the same name keep their outputs, others start from initial"
+        " weights",
+        text,
     )
-    logger.warning("Classes differ: %s; %s", text, advice)
 
 
 def _some(names: Sequence[str]) -> str:

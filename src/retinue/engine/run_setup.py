@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,20 @@ from retinue.config.safe_yaml import load_yaml
 from retinue.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
 from retinue.data.health import DataReport
 from retinue.engine.detector import Detector
-from retinue.utils.errors import InputError, unknown_name
+from retinue.utils.download import DownloadError
+from retinue.utils.errors import InputError, close_names, unknown_name
 from retinue.utils.file_io import PathManager, atomic_write
 
 __all__ = [
     "DEMO",
     "DataSource",
     "ModelSource",
+    "fetch_weights",
     "find_data",
     "find_model",
     "fit_heads",
     "fit_schedule",
+    "fit_workers",
     "read_class_names",
     "tell_apart",
     "warn_of_frozen_noise",
@@ -118,6 +121,8 @@ def _from_zoo(name: str, *, trained: bool) -> ModelSource:
     ends = [known for known in PRESETS if known.rpartition("/")[2] == stem]
     if stem not in PRESETS and not ends:
         known = list(PRESETS) if "/" in stem else [n.rpartition("/")[2] for n in PRESETS]
+        if name.endswith(_CONFIG_SUFFIXES) and not close_names(stem, known):
+            raise InputError(f"config file {name!r} does not exist; nor has the zoo such a model")
         if os.path.isfile(name):
             suffixes = ", ".join((*_CONFIG_SUFFIXES, *_WEIGHT_SUFFIXES))
             raise InputError(f"file {name!r} is neither a config nor a checkpoint ({suffixes})")
@@ -228,20 +233,46 @@ class DataSource:
 
     def register(self) -> Metadata:
         """Put it into the catalogs, once; return its metadata, which loading it completes."""
-        from retinue.data.datasets.coco import register_coco_instances
-
+        metadata = MetadataCatalog.get(self.name)
         if self.json_file and self.name not in DatasetCatalog:
-            described = _keypoint_metadata(self.json_file)
-            register_coco_instances(self.name, described, self.json_file, self.image_root)
-        return MetadataCatalog.get(self.name)
+            DatasetCatalog.register(self.name, _ReadAhead(self._load))
+            files = {"json_file": self.json_file, "image_root": self.image_root}
+            metadata.set(**files, evaluator_type="coco")
+        return metadata
+
+    def _load(self) -> list[dict[str, Any]]:
+        from retinue.data.datasets.coco import convert_coco
+        from retinue.data.datasets.coco_file import read_annotation_file
+
+        content = read_annotation_file(self.json_file)
+        MetadataCatalog.get(self.name).set(**_keypoint_metadata(content.get("categories", [])))
+        return convert_coco(content, self.json_file, self.image_root, self.name)
 
 
-def _keypoint_metadata(json_file: str) -> dict[str, Any]:
-    """Read names, skeleton and mirror pairs of keypoints from a COCO file, if it has any."""
-    from retinue.data.datasets.coco_file import read_annotation_file
+class _ReadAhead:
+    """Loads a dataset; every second caller gets what the one before has loaded.
+
+    So the check of the data and the loader after it read a file once, and nothing is kept while a
+    model trains.
+    """
+
+    def __init__(self, load: Callable[[], list[dict[str, Any]]]) -> None:
+        self._load = load
+        self._loaded: list[dict[str, Any]] | None = None
+
+    def __call__(self) -> list[dict[str, Any]]:
+        if self._loaded is None:
+            self._loaded = self._load()
+            return self._loaded
+        loaded, self._loaded = self._loaded, None
+        return loaded
+
+
+def _keypoint_metadata(categories: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Read names, skeleton and mirror pairs of keypoints from a file's categories, if any has."""
     from retinue.visualization.colors import PALETTE, to_bytes
 
-    for category in read_annotation_file(json_file).get("categories", []):
+    for category in categories:
         names = category.get("keypoints")
         if names:
             pairs = [(n, n.replace("left", "right")) for n in names if "left" in n]
@@ -379,6 +410,40 @@ def fit_heads(cfg: CfgNode, report: DataReport, metadata: Metadata) -> list[str]
             cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.05] * len(names)
             said.append(f"{len(names)} keypoints, scored with TEST.KEYPOINT_OKS_SIGMAS 0.05 each")
     return said
+
+
+def fit_workers(cfg: CfgNode, *, fixed: Iterable[Any] = ()) -> None:
+    """Read images in no more processes than there are CPU cores, unless the user set their number.
+
+    Args:
+        cfg: changed in place.
+        fixed: keys that the user set.
+    """
+    if "DATALOADER.NUM_WORKERS" not in fixed:
+        cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+
+
+def fetch_weights(weights: str) -> None:
+    """Make sure that ``MODEL.WEIGHTS`` are on this machine, before anything is built for them.
+
+    Raises:
+        DownloadError: (an ``OSError``) If they can't be downloaded, with what can be done.
+        InputError: If there is no such file.
+    """
+    from retinue.checkpoint.reader import local_copy
+
+    address = weights.partition("?")[0]
+    if "://" not in address:
+        if address and not PathManager.exists(address):
+            raise InputError(f"weights {address!r}: there is no such file")
+        return
+    try:
+        local_copy(address)
+    except DownloadError as error:
+        raise type(error)(
+            f"{error}; or start from weights of your own (--weights FILE, or MODEL.WEIGHTS), or"
+            " from none (--weights '')"
+        ) from error
 
 
 def warn_of_frozen_noise(cfg: CfgNode) -> list[str]:

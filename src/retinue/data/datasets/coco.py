@@ -4,7 +4,8 @@ A COCO file is a JSON object with ``images``, ``annotations`` and ``categories``
 https://cocodataset.org/#format-data. Reading makes one dict an image, in the standard dataset
 format, and numbers the classes from 0 in the order of their category ids.
 
-Reading order: load_coco_json, register_coco_instances; load_sem_seg; convert_to_coco_json.
+Reading order: load_coco_json, convert_coco, register_coco_instances; load_sem_seg;
+convert_to_coco_json.
 """
 
 from __future__ import annotations
@@ -66,6 +67,25 @@ def load_coco_json(
         UnknownNameError: (a ``KeyError``) If an annotation's category is not in the file.
     """
     content = read_annotation_file(json_file)
+    return convert_coco(content, json_file, image_root, dataset_name, extra_annotation_keys)
+
+
+def convert_coco(
+    content: Mapping[str, Any],
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    dataset_name: str | None = None,
+    extra_annotation_keys: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Do what ``load_coco_json`` does with the content of a file that was read already.
+
+    Args:
+        content: of the file; stays as it is.
+        json_file: its path, for messages.
+        image_root: see ``load_coco_json``, for the rest, too.
+        dataset_name: see there.
+        extra_annotation_keys: see there.
+    """
     id_map = None
     if dataset_name is not None:
         id_map = _number_classes(content.get("categories", []), dataset_name, json_file)
