@@ -111,6 +111,9 @@ def _write_meshes(cache):
             "embeddings": rng.normal(size=(256, 16)).astype(np.float32),
         }
         _dump(features, cache / "densepose/data/cse/lbo" / f"phi_{name}_256.pkl")
+    colors = np.empty(2, dtype=object)
+    colors[:] = [rng.normal(size=(VERTICES, 256)), 0.0]
+    np.save(cache / "densepose/data/cse/mds_d=256.npy", colors, allow_pickle=True)
     keys = {name: {"nose": 3, "tail": 70} for name in MESHES}
     _dump(keys, cache / "densepose/data/cse/mesh_keyvertices_v0.json")
 

@@ -81,11 +81,18 @@ PROGRAMS = (
     Program("TensorMask tests", f"{D2}/TensorMask", "-m unittest tests.test_swap_align2nat",
             copies=("tests",)),
 )  # fmt: skip
-SERVED = tuple(
-    Program(f"{p.name}, served", p.project, p.words, p.writes, p.copies, own=False)
-    for p in PROGRAMS
-    if "DensePose" in p.name
-)
+SERVED = (
+    *(
+        Program(f"{p.name}, served", p.project, p.words, p.writes, p.copies, own=False)
+        for p in PROGRAMS
+        if "DensePose" in p.name
+    ),
+    Program("DensePose apply_net show, embeddings, served", DENSEPOSE,  # its own needs CUDA
+            f"{{project}}/apply_net.py show {CSE} dp_vertex,dp_cse_texture,bbox --min_score 0"
+            ' --texture_atlases_map {{"smpl_27554":"{datasets}/texture.png"}}'
+            f" --output {{output}}/seen.png {ON_CPU} {SMALL_MESH}", ("{output}/seen.0001.png",),
+            own=False),
+)  # fmt: skip
 
 
 def run(program: Program, folder: Path, work: Path, python: str, limit: float) -> str:
