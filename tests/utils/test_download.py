@@ -322,10 +322,38 @@ def test_the_proxy_is_named_without_its_password(monkeypatch):
     assert "secret" not in said
 
 
-def test_pytorch_names_files_by_their_hash():
-    url = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
-    assert module._hash_in_name(url) == "0676ba61"
-    assert module._hash_in_name("https://elsewhere.org/resnet50-0676ba61.pth") is None
+@pytest.mark.parametrize(
+    ("url", "hashes"),
+    [
+        ("https://download.pytorch.org/models/resnet50-0676ba61.pth", {"sha256": "0676ba61"}),
+        ("https://elsewhere.org/resnet50-0676ba61.pth", {}),
+        (f"{module.DETECTRON2}COCO-Detection/a/1/model_final_b275ba.pkl", {"md5": "b275ba"}),
+        (f"{module.DETECTRON2}LVISv0.5-InstanceSegmentation/a/1/model_final_571f7c.pkl",
+         {"md5": "571f7c"}),
+        (f"{module.DETECTRON2}new_baselines/a/1/model_final_bb69de.pkl", {}),
+        ("https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/MSRA/R-50.pkl", {}),
+    ],
+)  # fmt: skip
+def test_some_files_are_named_by_their_hash(url, hashes):
+    assert module._hashes_in_name(url) == hashes
+
+
+def test_a_mirror_of_the_zoo_is_checked_by_the_name(tmp_path, monkeypatch, quick):
+    content = CONTENT + b"."  # as a pickle ends
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()[:6]
+    mirror = tmp_path / "mirror"
+    monkeypatch.setenv("RETINUE_MIRRORS", str(mirror))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody is there
+    (mirror / "COCO-Detection").mkdir(parents=True)
+    for digits in (md5, "000000"):
+        (mirror / "COCO-Detection" / f"model_final_{digits}.pkl").write_bytes(content)
+
+    right, wrong = (f"COCO-Detection/model_final_{digits}.pkl" for digits in (md5, "000000"))
+    assert mirrors_of(module.DETECTRON2 + right) == [str(mirror / right)]
+    assert Path(PathManager.get_local_path(f"detectron2://{right}")).read_bytes() == content
+    with pytest.raises(DownloadError, match=f"expected MD5 000000; got {md5}.*; https://dl.fb"):
+        PathManager.get_local_path(f"detectron2://{wrong}")
+    assert not Path(cache_path(module.DETECTRON2 + wrong)).exists()
 
 
 @pytest.mark.parametrize(

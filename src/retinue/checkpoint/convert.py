@@ -42,7 +42,7 @@ def convert_checkpoint(
         CheckpointError: If the file can't be read safely, or the format can't hold a tensor.
     """
     checkpoint = read_checkpoint(source, trust=trust, weights=weights)
-    report = LoadReport(path=os.fspath(source), source=checkpoint.author)
+    report = LoadReport(path=os.fspath(source), has_model=False, source=checkpoint.author)
     if not keep_names:
         checkpoint = translate(checkpoint, report)
     lost = write_checkpoint(target, checkpoint, format=format, shard_size=shard_size)

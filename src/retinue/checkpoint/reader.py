@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = [
     "local_copy",
     "read_checkpoint",
     "record_of",
+    "split_query",
     "understand",
 ]
 
@@ -85,7 +87,8 @@ def read_checkpoint(
     """Read any checkpoint, on the CPU, without running code from it.
 
     Args:
-        path: file, folder or address.
+        path: file, folder or address; ``?weights=ema`` and ``?matching_heuristics=True`` behind it
+            are known.
         trust: run whatever code the file holds; the log says so. For files of your own only.
         mmap: leave tensors in the file until they are used, where the format allows. The file must
             not be cut while they live.
@@ -100,16 +103,31 @@ def read_checkpoint(
     Example:
         ``read_checkpoint("detectron2://ImageNetPretrained/MSRA/R-50.pkl").weights["conv1_w"]``
     """
+    path, asked = split_query(path)
     local = local_copy(path)
     content, kind = read_file(local, trust=trust, mmap=mmap)
-    return _checkpoint(content, local, kind, weights)
+    return _checkpoint(content, local, kind, {"weights": weights} | asked)
 
 
 def list_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint with a ``TensorInfo`` for each tensor; see ``read_checkpoint``."""
+    path, asked = split_query(path)
     local = local_copy(path)
     content, kind = list_file(local)
-    return _checkpoint(content, local, kind, "model")
+    return _checkpoint(content, local, kind, asked)
+
+
+def split_query(path: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
+    """Take what is asked for behind a path off it.
+
+    >>> split_query("model_final.pth?weights=ema")
+    ('model_final.pth', {'weights': 'ema'})
+    """
+    path, asked = os.fspath(path), {}
+    while found := re.search(r"[?&](weights|matching_heuristics)=(\w+)$", path):
+        path = path[: found.start()]
+        asked[found[1]] = found[2]
+    return path, asked
 
 
 def local_copy(path: str | os.PathLike[str]) -> str:
@@ -124,8 +142,10 @@ def local_copy(path: str | os.PathLike[str]) -> str:
     return local
 
 
-def _checkpoint(content: Any, path: str, kind: str, weights: str) -> Checkpoint:
-    content = understand(content, path, kind, weights=weights)
+def _checkpoint(content: Any, path: str, kind: str, asked: Mapping[str, str]) -> Checkpoint:
+    content = understand(content, path, kind, weights=asked.get("weights", "model"))
+    if asked.get("matching_heuristics") == "True":
+        content["matching_heuristics"] = True
     record = {k: v for k, v in record_of(content).items() if k not in MARKS}
     state = content["model"]
     rest = {key: content[key] for key in content if key not in ("model", "metadata", "run")}

@@ -91,6 +91,7 @@ class LoadReport:
 
     Attributes:
         path: of the checkpoint.
+        has_model: False if it was only converted.
         source: whose names it had; empty for ours.
         loaded: names in the model.
         renamed: name in the model -> name in the checkpoint, where they differ.
@@ -103,6 +104,7 @@ class LoadReport:
     """
 
     path: str = ""
+    has_model: bool = True
     source: str = ""
     loaded: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
@@ -137,6 +139,8 @@ class LoadReport:
         """
         num_tensors = len(self.loaded) + len(self.reinitialised) + len(self.missing)
         parts = [f"Loaded {len(self.loaded)} of the model's {num_tensors} tensors."]
+        if not self.has_model:
+            parts = [f"Read {len(self.loaded)} tensors."]
         if self.source:
             parts.append(f"Names as in {self.source}; {len(self.renamed)} are other than ours.")
         if self.reshaped:

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from retinue.model_zoo.entries import Entry, UnknownModelError, find_entry
-from retinue.utils.download import Progress
+from retinue.utils.download import Progress, mirrors_of
 from retinue.utils.download import download as fetch
 
 __all__ = ["WeightsError", "check_weights", "download"]
@@ -42,7 +42,15 @@ def download(name: str, *, force: bool = False, progress: Progress | None = None
     entry = find_entry(name)
     if not entry.url:
         raise UnknownModelError(f"model {entry.name!r}: no trained weights are published")
-    path = Path(fetch(entry.url, sha256=entry.sha256 or None, force=force, progress=progress))
+    path = Path(
+        fetch(
+            entry.url,
+            sha256=entry.sha256 or None,
+            mirrors=mirrors_of(entry.url),
+            force=force,
+            progress=progress,
+        )
+    )
     try:
         check_weights(path, entry)
     except WeightsError as error:

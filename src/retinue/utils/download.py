@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from retinue.utils import env
@@ -46,7 +46,17 @@ CHUNK = 1 << 20
 RETRIES = 3
 MAX_REQUESTS = 100
 SLOWEST = 1024  # bytes a second, over a whole timeout, that still count as progress
-HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|zip)$")
+DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
+"""What ``detectron2://`` stands for."""
+
+# Names of files that the beginning of a hash is part of: on PyTorch's host, in detectron2's zoo.
+HASHES_IN_NAMES = {
+    "sha256": re.compile(r"https?://download\.pytorch\.org/.*-([0-9a-f]{8,64})\.(?:pth|pt|zip)"),
+    "md5": re.compile(
+        re.escape(DETECTRON2) + r"(?:COCO|LVISv0\.5|Cityscapes|PascalVOC|Detectron1|Misc)\b"
+        r".*/model_final_([0-9a-f]{6})\.pkl"
+    ),
+}
 
 Progress = Callable[[int, "int | None"], None]
 
@@ -79,16 +89,18 @@ def mirrors_of(address: str) -> list[str]:
 
     ``RETINUE_MIRRORS`` is a list of ``PREFIX=PLACE``, separated by blanks: what begins with the
     prefix is looked for below the place first, an address or a folder. A place alone stands for
-    ``detectron2://``.
+    ``detectron2://``, which is also found by what it stands for.
     """
     found = []
+    names = (address, address.replace(DETECTRON2, "detectron2://"))
     for entry in env.read("RETINUE_MIRRORS").split():
         prefix, equals, place = entry.partition("=")
         if not equals or "://" not in prefix or "?" in prefix:
             prefix, place = "detectron2://", entry
-        if address.startswith(prefix):
-            found.append(f"{place.rstrip('/')}/{address[len(prefix) :].lstrip('/')}")
-    return found
+        for name in names:
+            if name.startswith(prefix):
+                found.append(f"{place.rstrip('/')}/{name[len(prefix) :].lstrip('/')}")
+    return list(dict.fromkeys(found))
 
 
 def cached_download(url: str, *, force: bool = False, cache_dir: str | None = None) -> str:
@@ -114,8 +126,9 @@ def download(
     Args:
         url: ``http(s)://`` or ``ftp://``.
         path: file to write, or an existing folder for it; in the cache by default.
-        sha256: the file's SHA-256 in hex, or its beginning (8 digits or more). PyTorch's host has
-            it in the names of files, where it is taken from by default.
+        sha256: the file's SHA-256 in hex, or its beginning (8 digits or more). Names of files have
+            it on PyTorch's host, and a part of their MD5 in detectron2's zoo; these are checked
+            by default.
         size: the file's length in bytes.
         mirrors: addresses or paths of the same file, tried first, in this order.
         force: fetch even if the file is there.
@@ -133,7 +146,8 @@ def download(
         DownloadError: (an ``OSError``) if servers refuse, or connections break again and again.
     """
     target = _target(url, path, cache_dir)
-    expected = _Expected(url, sha256 or _hash_in_name(url), size)
+    hashes = _hashes_in_name(url) | ({"sha256": sha256} if sha256 else {})
+    expected = _Expected(url, hashes, size)
     if not force and expected.is_met_by(target):
         return target
     if is_offline() if offline is None else offline:
@@ -154,7 +168,7 @@ def download(
                 errors.append(error)
                 logger.warning("%s", error)
         kind = WrongContentError if isinstance(errors[-1], WrongContentError) else DownloadError
-        raise kind("\n".join(map(str, errors))) from errors[-1]
+        raise kind("; ".join(map(str, errors))) from errors[-1]
 
 
 def _target(url: str, path: str | os.PathLike[str] | None, cache_dir: str | None) -> str:
@@ -164,20 +178,21 @@ def _target(url: str, path: str | os.PathLike[str] | None, cache_dir: str | None
     return os.path.join(path, os.path.basename(cache_path(url))) if os.path.isdir(path) else path
 
 
-def _hash_in_name(url: str) -> str | None:
-    parsed = urllib.parse.urlsplit(url)
-    found = HASH_IN_NAME.search(parsed.path)
-    return found[1] if found and parsed.hostname == "download.pytorch.org" else None
+def _hashes_in_name(url: str) -> dict[str, str]:
+    plain = url.partition("?")[0]
+    found = {kind: pattern.fullmatch(plain) for kind, pattern in HASHES_IN_NAMES.items()}
+    return {kind: match[1] for kind, match in found.items() if match}
 
 
 class _Expected:
     """What is known of a file before it is fetched."""
 
-    def __init__(self, url: str, sha256: str | None, size: int | None) -> None:
+    def __init__(self, url: str, hashes: Mapping[str, str], size: int | None) -> None:
+        sha256 = hashes.get("sha256")
         if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{8,64}", sha256):
             raise ValueError(f"sha256 must be 8 to 64 hex digits; got {sha256!r}")
         self.url, self.size = url, size
-        self.sha256 = sha256 and sha256.lower()
+        self.hashes = {kind: text.lower() for kind, text in hashes.items()}
 
     def is_met_by(self, path: str) -> bool:
         """Say whether the file is there and is the right one, as far as that is known."""
@@ -195,10 +210,11 @@ class _Expected:
             return f"expected {self.size:,} bytes; got {got:,}"
         if "size" in meta and got != meta["size"]:
             return f"it had {meta['size']:,} bytes when it was fetched; now {got:,}"
-        if self.sha256 is not None:
-            sha256 = meta.get("sha256") or _sha256(path)
-            if not sha256.startswith(self.sha256):
-                return f"expected SHA-256 {self.sha256}; got {sha256[: len(self.sha256)]}"
+        for kind, published in self.hashes.items():
+            digest = meta.get(kind) or _digest(path, kind)
+            if not digest.startswith(published):
+                title = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+                return f"expected {title} {published}; got {digest[: len(published)]}"
         return ""
 
 
@@ -208,8 +224,8 @@ def _fetch_from(
     part = target + ".part"
     for is_second in (False, True):
         resumed = _fetch_with_retries(address, part, timeout, progress)
-        sha256 = _sha256(part)
-        problem = expected.problem(part, {"sha256": sha256}) or describe_damage(part, target)
+        digests = {kind: _digest(part, kind) for kind in ("sha256", *expected.hashes)}
+        problem = expected.problem(part, digests) or describe_damage(part, target)
         if not problem:
             break
         _remove_part(part)
@@ -218,7 +234,7 @@ def _fetch_from(
                 f"{_without_password(address)}: not the right file: {problem}; nothing is kept. Try"
                 f" another address or mirror, or put the file at {target}"
             )
-    meta = {"url": expected.url, "size": os.path.getsize(part), "sha256": sha256}
+    meta = {"url": expected.url, "size": os.path.getsize(part), **digests}
     with contextlib.suppress(FileNotFoundError):
         os.remove(target + ".meta")  # so that no older one is beside the new file
     os.replace(part, target)
@@ -377,8 +393,8 @@ def _read_meta(path: str) -> dict[str, Any]:
         return {}
 
 
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
+def _digest(path: str, kind: str) -> str:
+    digest = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from retinue.utils.cache import file_lock, get_cache_dir
-from retinue.utils.download import cached_download, download, mirrors_of
+from retinue.utils.download import DETECTRON2, cached_download, download, mirrors_of
 from retinue.utils.fsspec_handler import FsspecHandler
 from retinue.utils.path_handler import PathHandler, utf8
 
@@ -197,7 +197,7 @@ class Detectron2Handler(_DownloadedHandler):
     """
 
     PREFIX = "detectron2://"
-    S3_DETECTRON2_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
+    S3_DETECTRON2_PREFIX = DETECTRON2
 
     def __init__(self, mirrors: Sequence[str] = ()) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class Detectron2Handler(_DownloadedHandler):
         name = path[len(self.PREFIX) :]
         address = self.S3_DETECTRON2_PREFIX + name
         own = [f"{mirror.rstrip('/')}/{name}" for mirror in self._mirrors]
-        mirrors = [*own, *mirrors_of(path), *mirrors_of(address)]
+        mirrors = list(dict.fromkeys([*own, *mirrors_of(path), *mirrors_of(address)]))
         if not mirrors:  # by way of a handler that the user may have set for https://
             return PathManager.get_local_path(address, force=force, **kwargs)
         return download(address, force=force, mirrors=mirrors, **kwargs)
