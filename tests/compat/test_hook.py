@@ -293,6 +293,22 @@ def test_names_left_out_say_why_and_what_to_use(hook):
         from detectron2.export import Caffe2Tracer  # noqa: F401
 
 
+def test_private_names_left_out_say_what_to_use(hook):
+    from retinue.compat.absent import _private_names
+
+    with pytest.raises(ImportError, match=r"_do_paste_mask is not .*; use paste_masks_in_image"):
+        from detectron2.layers.mask_ops import _do_paste_mask  # noqa: F401
+    for module, rows in _private_names().items():
+        served = importlib.import_module(module)
+        assert rows.keys().isdisjoint(vars(served))
+        for name, reason in rows.items():
+            with pytest.raises(ImportError, match=rf"{module}\.{name} is not carried over"):
+                getattr(served, name)
+            assert "use " in reason
+    with pytest.raises(ImportError, match="cannot import name '_do_paste_musk'"):
+        from detectron2.layers.mask_ops import _do_paste_musk  # noqa: F401
+
+
 def test_an_unbuilt_extension_is_named(tmp_path, monkeypatch, hook):
     _write_package(tmp_path, "someproject")
     monkeypatch.syspath_prepend(str(tmp_path))

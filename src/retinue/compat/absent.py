@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from importlib import resources
 
-__all__ = ["CompiledExtensionError", "NotCarriedError", "why_absent"]
+__all__ = ["CompiledExtensionError", "NotCarriedError", "lacks_names", "why_absent"]
 
 
 class NotCarriedError(ImportError):
@@ -33,16 +35,34 @@ _MODULES: Mapping[str, str] = {
     )
 }
 
-_NAMES: Mapping[str, Mapping[str, str]] = {
+_NAMES: Mapping[str, dict[str, str]] = {
     "detectron2.export": dict.fromkeys(
         ("Caffe2Model", "Caffe2Tracer", "export_caffe2_model", "export_onnx_model"), _CAFFE2
     ),
 }
 
 
+@functools.cache
+def _private_names() -> Mapping[str, dict[str, str]]:
+    """Read ``private.tsv``: rows of module, name, and what to use instead."""
+    table: dict[str, dict[str, str]] = {}
+    text = resources.files(__package__).joinpath("private.tsv").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        module, name, instead = line.split("\t")
+        reason = f"it was private there, and the work is done otherwise here; use {instead}"
+        table.setdefault(module, {})[name] = reason
+    return table
+
+
+def lacks_names(module: str) -> bool:
+    """Whether detectron2's module had names that are listed as left out."""
+    return module in _NAMES or module in _private_names()
+
+
 def why_absent(module: str, name: str = "") -> str | None:
     """Return what to tell who asks for a module, or for a name in one; None if it is not listed."""
-    reason = _NAMES.get(module, {}).get(name) if name else _MODULES.get(module)
+    names = _NAMES.get(module, {}) | _private_names().get(module, {})
+    reason = names.get(name) if name else _MODULES.get(module)
     if reason is None:
         return None
     what = f"{module}.{name}" if name else module

@@ -17,7 +17,7 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any
 
-from retinue.compat.absent import NotCarriedError, why_absent
+from retinue.compat.absent import NotCarriedError, lacks_names, why_absent
 from retinue.compat.served import (
     REGISTRATIONS,
     VERSION,
@@ -114,7 +114,7 @@ _replaced: dict[str, tuple[ModuleType, Any]] = {}
 def _add_names(module: ModuleType, alias: str) -> None:
     """Let a module of retinue's answer to names that only detectron2's module had."""
     rows = names_of(alias) or {}
-    if alias in _replaced or not (rows or alias == "detectron2.export"):
+    if alias in _replaced or not (rows or lacks_names(alias)):
         return
     own = vars(module).get("__getattr__")
 
