@@ -190,7 +190,7 @@ class Boxes:
         Raises:
             InputError: If a coordinate is infinite or not a number.
         """
-        if not torch.isfinite(self.tensor).all():
+        if not self.tensor.is_meta and not torch.isfinite(self.tensor).all():
             bad = (~torch.isfinite(self.tensor)).any(dim=1).nonzero().flatten().tolist()
             raise InputError(
                 f"Boxes.clip: coordinates must be finite; {len(bad)} of {len(self)} boxes are not,"

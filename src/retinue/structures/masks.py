@@ -141,7 +141,9 @@ class PolygonMasks:
             InputError: If there isn't one box an instance.
         """
         expect_shape("PolygonMasks.crop_and_resize: boxes", boxes, (len(self), 4))
-        masks = _fill_within_boxes(self.polygons, boxes.detach().cpu().numpy(), mask_size)
+        # numpy has no bfloat16
+        corners = boxes.detach().cpu().to(torch.promote_types(boxes.dtype, torch.float32)).numpy()
+        masks = _fill_within_boxes(self.polygons, corners, mask_size)
         return masks.to(boxes.device)
 
     def area(self) -> torch.Tensor:
