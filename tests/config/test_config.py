@@ -66,6 +66,7 @@ def test_own_keys_change_nothing_by_default():
         "EMA_DECAY": 0.0,
         "KEEP_CHECKPOINTS": 0,
         "ASYNC_CHECKPOINTS": False,
+        "FSDP": False,
         "SKIP_UNREADABLE": False,
         "COMPILE": False,
     }
@@ -419,6 +420,15 @@ def test_tags_that_would_run_code_are_refused(tag, tmp_path, monkeypatch):
     with pytest.raises(yaml.YAMLError, match=r"(?s)a\.yaml.*would run code.*line 1, column 7"):
         get_cfg().merge_from_file(path, allow_unsafe=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.yaml"]
+
+
+def test_a_config_that_is_trusted_runs_what_it_names(tmp_path, caplog):
+    base = write(tmp_path / "base.yaml", "SEED: !!python/object/apply:operator.add [3, 4]\n")
+    path = write(tmp_path / "a.yaml", f"_BASE_: {base}\nOUTPUT_DIR: a\n")
+    cfg = get_cfg()
+    cfg.merge_from_file(path, trust=True)
+    assert (cfg.SEED, cfg.OUTPUT_DIR) == (7, "a")
+    assert "base.yaml: read with trust=True, which runs any code" in caplog.text
 
 
 # ---- configurable

@@ -2,6 +2,7 @@ import builtins
 import dataclasses
 import functools
 import logging
+import os
 import sys
 from itertools import count
 
@@ -256,6 +257,7 @@ def test_tags_of_other_tools_become_nodes(tmp_path):
     path.write_text("a: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(yaml.YAMLError, match="would run code"):
         LazyConfig.load(str(path))
+    assert LazyConfig.load(str(path), trust=True).a == os.getcwd()
 
 
 def test_overrides():

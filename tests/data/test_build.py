@@ -26,10 +26,11 @@ from retinue.data.build import (
     trivial_batch_collator,
     worker_init_reset_seed,
 )
+from retinue.data.dataset_dicts import load_dataset_dicts
 from retinue.data.datasets import register_coco_instances
 from retinue.data.resume import StreamStart, stream_start, streams_enter_at
 from retinue.data.samplers import InferenceSampler, RepeatFactorTrainingSampler, TrainingSampler
-from retinue.structures import BoxMode
+from retinue.structures import Boxes, BoxMode
 from retinue.utils import comm
 from retinue.utils import logger as loggers
 
@@ -129,14 +130,50 @@ def test_proposals_are_read_sorted(tmp_path):
         load_proposals_into_dataset([{"image_id": 4}], str(path))
 
 
-def test_proposals_that_would_run_code(tmp_path):
+def test_proposals_that_would_run_code(tmp_path, caplog):
     path = tmp_path / "proposals.pkl"
     path.write_bytes(pickle.dumps({"ids": print}))
     kept = tmp_path / "own.pkl"
     kept.write_bytes(pickle.dumps({"ids": [], "made_by": print}))
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(pickle.UnpicklingError, match=r"names 'builtins\.print'"):
         load_proposals_into_dataset([], str(path))
     assert load_proposals_into_dataset([], str(kept), trust=True) == []
+    assert "own.pkl: read with trust=True, which runs any code" in caplog.text
+
+
+def test_proposals_of_a_dataset_are_trusted_when_asked_for(things, tmp_path):
+    path = tmp_path / "own.pkl"
+    records = get_detection_dataset_dicts(things, filter_empty=False)
+    boxes, scores = np.zeros((1, 4)), np.ones(1)
+    ids = [record["image_id"] for record in records]
+    content = {"ids": ids, "boxes": [boxes] * len(ids), "objectness_logits": [scores] * len(ids)}
+    path.write_bytes(pickle.dumps(content | {"made_by": print}))
+    with pytest.raises(pickle.UnpicklingError, match=r"names 'builtins\.print'"):
+        get_detection_dataset_dicts(things, proposal_files=[str(path)])
+    trusted = get_detection_dataset_dicts(things, proposal_files=[str(path)], trust=True)
+    assert "proposal_boxes" in trusted[0]
+
+
+def test_cached_dataset_dicts(tmp_path, caplog):
+    path = tmp_path / "cached.pkl"
+    record = {
+        "file_name": "a.jpg",
+        "annotations": [{"bbox": np.ones(4), "bbox_mode": BoxMode.XYWH_ABS}],
+        "proposals": Boxes(torch.ones(1, 4)),
+    }
+    path.write_bytes(pickle.dumps([record]))
+    (back,) = load_dataset_dicts(str(path))
+    assert back["annotations"][0]["bbox_mode"] is BoxMode.XYWH_ABS
+    assert back["annotations"][0]["bbox"].tolist() == [1, 1, 1, 1]
+    assert back["proposals"].tensor.tolist() == [[1, 1, 1, 1]]
+    path.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ValueError, match="expected a list of dataset dicts; got dict"):
+        load_dataset_dicts(str(path))
+    path.write_bytes(pickle.dumps([{"made_by": print}]))
+    with pytest.raises(pickle.UnpicklingError, match=r"names 'builtins\.print'"):
+        load_dataset_dicts(str(path))
+    assert load_dataset_dicts(str(path), trust=True) == [{"made_by": print}]
+    assert "cached.pkl: read with trust=True" in caplog.text
 
 
 def test_as_many_proposal_files_as_datasets(things):

@@ -64,7 +64,9 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
         return PathManager.open(filename, "r")
 
     @classmethod
-    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+    def load_yaml_with_base(
+        cls, filename: str, allow_unsafe: bool = False, *, trust: bool = False
+    ) -> dict[str, Any]:
         """Read a YAML file, merged over the files that its ``_BASE_`` names.
 
         Args:
@@ -73,22 +75,23 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
                 earlier ones.
             allow_unsafe: accepted for detectron2's sake. Python tags are read as plain data either
                 way, and code is never run.
+            trust: run the code that Python tags name; the log says so. For files of your own only.
 
         Raises:
             FileNotFoundError: If a base does not exist.
             InputError: If bases go round in a circle, or a file holds no mapping.
             yaml.YAMLError: If a file is not YAML.
         """
-        return cls._load_over_bases(filename, ())
+        return cls._load_over_bases(filename, (), trust)
 
     @classmethod
-    def _load_over_bases(cls, filename: str, above: tuple[str, ...]) -> dict[str, Any]:
+    def _load_over_bases(cls, filename: str, above: tuple[str, ...], trust: bool) -> dict[str, Any]:
         if filename in above:
             chain = " -> ".join([*above, filename])
             raise InputError(f"{filename}: {BASE_KEY} leads back to itself: {chain}")
         try:
             with cls._open_cfg(filename) as file:
-                own = load_yaml(file)
+                own = load_yaml(file, trust=trust)
         except yaml.YAMLError as error:
             raise type(error)(f"config file {filename}: {error}") from error
         if own is None:
@@ -104,16 +107,19 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
                     f"config file {filename}: its {BASE_KEY} {path!r} does not exist; a relative"
                     " path starts at the folder of the file that names it"
                 )
-            _merge_over(cls._load_over_bases(path, (*above, filename)), merged, path)
+            _merge_over(cls._load_over_bases(path, (*above, filename), trust), merged, path)
         _merge_over(own, merged, filename)
         return merged
 
-    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
+    def merge_from_file(
+        self, cfg_filename: str, allow_unsafe: bool = True, *, trust: bool = False
+    ) -> None:
         """Set what a YAML file says; a file with keys of an older version is upgraded.
 
         Args:
             cfg_filename: path or address.
             allow_unsafe: accepted for detectron2's sake; see ``load_yaml_with_base``.
+            trust: run the code that Python tags name; the log says so. For files of your own only.
 
         Raises:
             InputError: If there is no such file, or it is of a newer version.
@@ -125,7 +131,9 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
                 f"config file {cfg_filename!r} does not exist; models of the zoo are found by"
                 " retinue.model_zoo.get_config_file(name)"
             )
-        loaded = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
+        how: dict[str, Any] = {"trust": True} if trust else {}  # subclasses may not know it
+        content = self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe, **how)
+        loaded = type(self)(content)
         if "VERSION" in self:
             self._merge_versioned(loaded, cfg_filename)
         else:

@@ -76,13 +76,15 @@ class LazyConfig:
         return LazyConfig.load(os.path.join(os.path.dirname(caller), filename), keys)
 
     @staticmethod
-    def load(filename: str, keys: str | Sequence[str] | None = None) -> Any:
+    def load(filename: str, keys: str | Sequence[str] | None = None, *, trust: bool = False) -> Any:
         """Load a config file.
 
         Args:
             filename: ``.py``, ``.yaml`` or ``.yml``; path or address. YAML is read as plain data.
             keys: a name of the file to return, or several, which are returned as a tuple. None
                 returns all names that do not start with an underscore and hold a dict or a list.
+            trust: run the code that Python tags in YAML name; the log says so. For files of your
+                own only.
 
         Raises:
             InputError: If the file is of another kind.
@@ -97,7 +99,7 @@ class LazyConfig:
         else:
             with PathManager.open(filename, "r") as file:
                 names = OmegaConf.create(
-                    load_yaml(file, keep_names=True), flags={"allow_objects": True}
+                    load_yaml(file, keep_names=True, trust=trust), flags={"allow_objects": True}
                 )
         if keys is None:
             return _all_configs(names) if suffix == ".py" else names

@@ -6,6 +6,7 @@ string, a mapping of attributes) or is refused; none makes an object or calls a 
 
 from __future__ import annotations
 
+import logging
 from typing import IO, Any
 
 import yaml
@@ -13,6 +14,8 @@ import yaml
 from retinue.config.yaml_expressions import ExpressionError, evaluate
 
 __all__ = ["load_yaml"]
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "tag:yaml.org,2002:python/"
 _SCALARS = {"str": "str", "unicode": "str", "int": "int", "long": "int", "float": "float"}
@@ -117,13 +120,15 @@ def _python_tag(loader: _PlainLoader, suffix: str, node: yaml.Node) -> Any:
 _PlainLoader.add_multi_constructor(_PREFIX, _python_tag)
 
 
-def load_yaml(stream: str | IO[Any], *, keep_names: bool = False) -> Any:
+def load_yaml(stream: str | IO[Any], *, keep_names: bool = False, trust: bool = False) -> Any:
     """Read one YAML document as dicts, lists, tuples, strings, numbers, booleans and None.
 
     Args:
         stream: text, or an open file.
         keep_names: turn the name of a function or class into a node that ``instantiate`` makes
             it from, and an object into a node with its ``_target_``; else a name is a string.
+        trust: make the objects and call the functions that tags name; the log says so. For files
+            of your own only.
 
     Raises:
         yaml.YAMLError: If it is not YAML, a tag would run code, or it would take more memory or
@@ -137,6 +142,10 @@ def load_yaml(stream: str | IO[Any], *, keep_names: bool = False) -> Any:
     if len(text) > _MAX_BYTES:
         raise yaml.YAMLError(f"more than {_MAX_BYTES >> 20} MiB of YAML, which is no config")
     try:
+        if trust:
+            name = getattr(stream, "name", "YAML")
+            logger.warning("%s: read with trust=True, which runs any code that it names", name)
+            return yaml.load(text, yaml.UnsafeLoader)
         return yaml.load(text, _NameKeepingLoader if keep_names else _PlainLoader)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise yaml.YAMLError(f"not a value: {error}") from error  # such as the date 2020-99-99

@@ -26,6 +26,7 @@ _HOMES = {
     "datasets": "",
     "detection_utils": "",
     "get_detection_dataset_dicts": "retinue.data.build",
+    "load_dataset_dicts": "retinue.data.dataset_dicts",
     "load_proposals_into_dataset": "retinue.data.build",
     "print_instances_class_histogram": "retinue.data.build",
     "report_dataset": "retinue.data.health",

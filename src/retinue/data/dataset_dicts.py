@@ -23,6 +23,7 @@ __all__ = [
     "filter_images_with_few_keypoints",
     "filter_images_with_only_crowd_annotations",
     "get_detection_dataset_dicts",
+    "load_dataset_dicts",
     "load_proposals_into_dataset",
     "print_instances_class_histogram",
 ]
@@ -72,6 +73,30 @@ def filter_images_with_few_keypoints(
         len(kept),
     )
     return kept
+
+
+def load_dataset_dicts(path: str, *, trust: bool = False) -> list[dict[str, Any]]:
+    """Read dataset dicts that were cached in a pickle, without running code from it.
+
+    Args:
+        path: a file or an address; a list of dicts of plain data, arrays, structures, ``BoxMode``.
+        trust: run whatever code the file holds; the log says so. For files of your own only.
+
+    Raises:
+        InputError: If it holds something else than a list of dicts.
+        RestrictedPickleError: If it names anything that could run code.
+
+    Example:
+        ``DatasetCatalog.register("birds", lambda: load_dataset_dicts("birds.pkl"))``
+    """
+    with PathManager.open(path, "rb") as file:
+        content = restricted_pickle.load(file, name=path, trust=trust)
+    if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
+        raise InputError(
+            f"{path}: expected a list of dataset dicts; got {type(content).__name__}; was it"
+            " written by pickle.dump(dataset_dicts, file)?"
+        )
+    return content
 
 
 def load_proposals_into_dataset(
@@ -150,6 +175,8 @@ def get_detection_dataset_dicts(
     min_keypoints: int = 0,
     proposal_files: Sequence[str] | None = None,
     check_consistency: bool = True,
+    *,
+    trust: bool = False,
 ) -> Any:
     """Load registered datasets and join them.
 
@@ -160,6 +187,8 @@ def get_detection_dataset_dicts(
         proposal_files: precomputed proposals, a file a dataset.
         check_consistency: make sure that the datasets have the same classes, and log how many
             instances each has.
+        trust: run whatever code the proposal files hold; the log says so. For files of your own
+            only.
 
     Returns:
         A list of dicts, one an image; or a ``torch.utils.data.Dataset``, if a dataset is one.
@@ -182,7 +211,10 @@ def get_detection_dataset_dicts(
             raise InputError(
                 f"{len(names)} datasets need as many proposal files; got {len(proposal_files)}"
             )
-        datasets = list(map(load_proposals_into_dataset, datasets, proposal_files))
+        datasets = [
+            load_proposals_into_dataset(dicts, file, trust=trust)
+            for dicts, file in zip(datasets, proposal_files, strict=True)
+        ]
 
     records = list(itertools.chain.from_iterable(datasets))
     has_instances = "annotations" in records[0]

@@ -13,15 +13,19 @@ from retinue.utils.restricted_pickle import load
 __all__ = ["copy_arrays", "read_object_array", "read_pickle"]
 
 
-def read_pickle(path: str) -> Any:
+def read_pickle(path: str, *, trust: bool = False) -> Any:
     """Read a pickle of plain data and arrays from a path or an address.
+
+    Args:
+        path: the file.
+        trust: run whatever code the file holds; the log says so. For files of your own only.
 
     Raises:
         OSError: If it can't be read.
         RestrictedPickleError: If it holds anything else.
     """
     with PathManager.open(path, "rb") as file:
-        return load(file, name=path)
+        return load(file, name=path, trust=trust)
 
 
 def read_object_array(path: str) -> Any:
