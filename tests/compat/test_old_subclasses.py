@@ -1,5 +1,6 @@
 """Subclasses as research code for detectron2 writes them: what they override and call works."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,6 +63,34 @@ def test_a_meta_architecture_with_its_own_preprocessing(cfg, batch):
     assert {"loss_rpn_cls", "loss_cls"} <= set(losses)
     model.eval()
     assert "pred_boxes" in model(batch)[0]["instances"].get_fields()
+
+
+def test_a_head_that_views_what_it_is_given(cfg, batch):
+    """Convolutions and poolers of detectron2 give contiguous tensors, in training and after it."""
+    from detectron2.engine import DefaultPredictor
+    from detectron2.layers import ShapeSpec
+    from detectron2.modeling import build_model
+    from detectron2.modeling.roi_heads import ROI_BOX_HEAD_REGISTRY
+
+    class ViewingHead(nn.Module):
+        def __init__(self, cfg, input_shape):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 8, 1)
+            self.output_shape = ShapeSpec(channels=32)
+
+        def forward(self, x):
+            assert x.view(x.shape[0], 16).shape[1] == 16
+            return self.conv(x).view(x.shape[0], 32)
+
+    ROI_BOX_HEAD_REGISTRY._obj_map["ViewingHead"] = ViewingHead
+    try:
+        cfg.MODEL.ROI_BOX_HEAD.NAME = "ViewingHead"
+        model = build_model(cfg)
+        assert len(model(batch)) == 4
+        predictor = DefaultPredictor(cfg)
+        assert "instances" in predictor(np.zeros((64, 64, 3), np.uint8))
+    finally:
+        del ROI_BOX_HEAD_REGISTRY._obj_map["ViewingHead"]
 
 
 def test_pictures_of_a_training_model(cfg, batch):

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import _pair
 
+from retinue.layers.layout import laid_out_as
 from retinue.layers.sparse_rows import sum_few
 from retinue.utils.errors import InputError, expect_shape
 
@@ -140,7 +141,7 @@ def modulated_deform_conv(
         deformable_groups: G.
 
     Returns:
-        ``(N, D, P, Q)`` in channels-last order.
+        ``(N, D, P, Q)`` in the memory order of ``input``.
 
     Raises:
         InputError: (a ``ValueError``) If a shape doesn't fit.
@@ -177,7 +178,8 @@ def modulated_deform_conv(
         deformable_groups,
     )
     out = _convolve(columns, weight, bias, groups)
-    return out.view(num_images, *out_size, weight.shape[0]).permute(0, 3, 1, 2)
+    out = out.view(num_images, *out_size, weight.shape[0]).permute(0, 3, 1, 2)
+    return laid_out_as(out, input)
 
 
 def deform_conv(

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.modules.utils import _pair
 
+from retinue.layers.layout import laid_out_as
 from retinue.layers.operators import register_operator
 from retinue.layers.sparse_rows import Bags, split_bags, sum_rows, transpose_bags
 from retinue.utils.errors import InputError, expect_shape
@@ -117,7 +118,7 @@ class RegionPooling:
             )
         for feature in features:
             expect_shape(f"{self.name}: a feature map", feature, ("N", "C", "H", "W"))
-        return self._forward_op(
+        pooled = self._forward_op(
             list(features),
             rois.detach(),
             levels,
@@ -126,6 +127,7 @@ class RegionPooling:
             sampling_ratio,
             aligned,
         )
+        return laid_out_as(pooled, features[0])
 
     def _pieces(
         self,

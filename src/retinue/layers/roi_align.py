@@ -177,7 +177,7 @@ def roi_align_levels(
             original form, half a cell off, with regions of at least one cell.
 
     Returns:
-        ``(R, C, P, Q)`` of the features' dtype, in channels-last order; differentiable with
+        ``(R, C, P, Q)`` of the features' dtype and memory order; differentiable with
         respect to ``features``.
 
     Raises:

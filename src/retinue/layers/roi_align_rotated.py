@@ -115,7 +115,7 @@ def roi_align_rotated_levels(
         sampling_ratio: samples of a bin along each axis; 0 or less for as many as it has cells.
 
     Returns:
-        ``(R, C, P, Q)`` of the features' dtype, in channels-last order; differentiable with
+        ``(R, C, P, Q)`` of the features' dtype and memory order; differentiable with
         respect to ``features``.
     """
     expect_shape("roi_align_rotated_levels: rois", rois, ("R", 6))

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import _pair
 
+from retinue.layers.layout import laid_out_as
 from retinue.layers.operators import register_operator
 from retinue.layers.roi_align import with_image_index
 from retinue.layers.sparse_rows import expand_runs, max_rows
@@ -120,7 +121,7 @@ def roi_pool(
         spatial_scale: cells per pixel.
 
     Returns:
-        ``(R, C, P, Q)`` in channels-last order, 0 for a bin outside the image; differentiable
+        ``(R, C, P, Q)`` in the order of ``input``, 0 for a bin outside the image; differentiable
         with respect to ``input``.
     """
     rois = boxes if isinstance(boxes, torch.Tensor) else with_image_index(boxes)
@@ -128,7 +129,8 @@ def roi_pool(
     expect_shape("roi_pool: boxes", rois, ("R", 5))
     num_rows, num_columns = _pair(output_size)
     values, _ = _roi_pool_op(input, rois.detach(), [num_rows, num_columns], float(spatial_scale))
-    return values.view(rois.shape[0], num_rows, num_columns, input.shape[1]).permute(0, 3, 1, 2)
+    out = values.view(rois.shape[0], num_rows, num_columns, input.shape[1]).permute(0, 3, 1, 2)
+    return laid_out_as(out, input)
 
 
 class ROIPool(nn.Module):

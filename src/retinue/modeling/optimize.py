@@ -18,6 +18,7 @@ from torch import nn
 
 from retinue.layers import Conv2d, FrozenBatchNorm2d
 from retinue.layers.winograd import winograd_conv3x3, winograd_weight
+from retinue.modeling.layout import takes_channels_last
 from retinue.utils.errors import InputError
 
 __all__ = ["optimize_for_inference"]
@@ -36,9 +37,10 @@ def optimize_for_inference(
     """Copy a model and prepare the copy for inference; the model itself stays as it is.
 
     Batch norms with fixed statistics are folded into the convolutions before them, tensors are
-    kept in channels-last order, and on a CPU 3x3 convolutions run by Winograd's algorithm. Results
-    agree with the model's to 1e-4 of the largest value. Names of modules, and so
-    ``retinue.taps``, work on the copy; folded norms are gone from its state dict.
+    kept in channels-last order, and on a CPU 3x3 convolutions run by Winograd's algorithm (the
+    latter two if ``takes_channels_last``). Results agree with the model's to 1e-4 of the largest
+    value. Names of modules, and so ``retinue.taps``, work on the copy; folded norms are gone from
+    its state dict.
 
     Args:
         model: any module. Convolutions with a ``norm`` attribute, as ``retinue.layers.Conv2d``,
@@ -62,10 +64,12 @@ def optimize_for_inference(
         )
     model = copy.deepcopy(model).eval().requires_grad_(False)
     _fold_norms(model)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    reorders = takes_channels_last(model)
+    if reorders:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if dtype is not None:
         _compute_in(model, dtype)
-    elif not compile:  # the compiler has kernels of its own
+    elif not compile and reorders:  # the compiler has kernels of its own
         _use_winograd(model)
     if compile:
         getattr(model, "backbone", model).compile()

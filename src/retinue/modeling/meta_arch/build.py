@@ -11,6 +11,7 @@ from torch import nn
 
 from retinue.modeling.catalog import META_ARCH_REGISTRY
 from retinue.modeling.config_fit import check_fit
+from retinue.modeling.layout import takes_channels_last
 from retinue.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ def build_model(cfg: CfgNode) -> nn.Module:
     check_fit(cfg)
     device = usable_device(cfg.MODEL.DEVICE)
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
-    # Channels-last weights make convolutions run, and keep their results, in the order in which
-    # they are fastest; the numbers, shapes and names stay.
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if takes_channels_last(model):
+        # Such weights make convolutions run, and keep their results, in the order in which they
+        # are fastest; the numbers, shapes and names stay.
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
 
 
 def usable_device(name: str | torch.device) -> torch.device:
