@@ -156,3 +156,38 @@ def test_what_a_handler_has_not(manager):
         handler._set_cwd("/a")
     with TabularIO() as table, pytest.raises(NotImplementedError, match="must define __iter__"):
         iter(table)
+
+
+def test_private_names_of_checkpoints(hook):
+    from fvcore.common.checkpoint import _IncompatibleKeys, _strip_prefix_if_present
+
+    state = {"module.a": torch.zeros(1), "module.b": torch.ones(1)}
+    _strip_prefix_if_present(state, "module.")
+    keys = _IncompatibleKeys(missing_keys=["c"], unexpected_keys=[], incorrect_shapes=[])
+
+    assert list(state) == ["a", "b"]
+    assert keys.missing_keys == ["c"]
+
+
+def test_meshes_of_pytorch3d(hook, tmp_path):
+    import pytorch3d
+    from pytorch3d.io import load_obj, save_obj
+    from pytorch3d.loss import chamfer_distance
+    from pytorch3d.ops import cubify, knn_gather, knn_points
+    from pytorch3d.structures import Meshes
+
+    cube = cubify(torch.ones(1, 1, 1, 1), 0.5)
+    assert isinstance(cube, Meshes)
+    save_obj(tmp_path / "cube.obj", *cube.get_mesh_verts_faces(0))
+    verts, faces, textures = load_obj(tmp_path / "cube.obj", load_textures=False)
+    assert (verts.shape, faces.verts_idx.shape, textures) == ((8, 3), (12, 3), None)
+    assert chamfer_distance(verts[None], verts[None])[0] == 0
+
+    lengths = torch.tensor([1])
+    found = knn_points(verts[None], verts[None], lengths2=lengths, K=2)
+    near = knn_gather(verts[None], found.idx, lengths)
+    torch.testing.assert_close(near[0, :, 0], verts[:1].expand(8, 3))
+    assert not near[0, :, 1].any()
+    torch.testing.assert_close(knn_gather(verts[None], found.idx)[:, :, 0], near[:, :, 0])
+    with pytest.raises(AttributeError, match="renderer"):
+        _ = pytorch3d.renderer

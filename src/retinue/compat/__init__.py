@@ -12,7 +12,7 @@
     runner    run a script or module under the hook
 
 The other modules hold what only old code asks for: the native functions of ``detectron2._C``, and
-names of fvcore and iopath that have no place in retinue.
+names of fvcore, iopath and PyTorch3D that have no place in retinue.
 """
 
 from retinue.utils.lazy import lazy_exports

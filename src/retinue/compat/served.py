@@ -30,7 +30,7 @@ __all__ = [
 VERSION = "0.6"
 """The version of detectron2 whose interface is served."""
 
-VERSIONS = {"fvcore": "0.1.5", "iopath": "0.1.10", "pycocotools": "2.0.8"}
+VERSIONS = {"fvcore": "0.1.5", "iopath": "0.1.10", "pycocotools": "2.0.8", "pytorch3d": "0.7.9"}
 
 COMPILED = {
     "detectron2._C": "retinue.compat.native",
@@ -69,6 +69,7 @@ COLLECTIONS = {
     "iopath": True,
     "panopticapi": False,
     "pycocotools": False,
+    "pytorch3d": False,
 }
 """Packages of forwarded names, and whether they are served even where the real one is installed."""
 
