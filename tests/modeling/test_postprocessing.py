@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from retinue.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
 from retinue.structures import Boxes, Instances, ROIMasks, RotatedBoxes
@@ -62,3 +63,19 @@ def test_padding_is_cut_off():
     logits[:, :4, :6] = 1.0
 
     assert (sem_seg_postprocess(logits, (4, 6), 8, 12) == 1).all()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("size", [(5, 7), (8, 12), (3, 4)])
+def test_semantic_logits_keep_their_numbers_in_either_memory_order(size, channels_last):
+    """At the same size nothing changes; else as of the plain interpolation."""
+    torch.manual_seed(0)
+    batch = torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    if channels_last:
+        batch = batch.to(memory_format=torch.channels_last)
+    expected = F.interpolate(batch[:, :, :5, :7].contiguous(), size=size, mode="bilinear")[0]
+    found = sem_seg_postprocess(batch[0], (5, 7), *size)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    if size == (5, 7):
+        assert torch.equal(found, batch[0, :, :5, :7])
+    assert (found.stride(0) == 1) == channels_last

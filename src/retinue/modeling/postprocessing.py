@@ -74,4 +74,9 @@ def sem_seg_postprocess(
     """
     height, width = img_size
     size_hw = (output_height, output_width)
-    return F.interpolate(result[None, :, :height, :width], size=size_hw, mode="bilinear")[0]
+    cut = result[None, :, :height, :width]
+    if cut.shape[2:] == size_hw:  # interpolation would give the same numbers
+        return cut[0]
+    is_channels_last = result.stride(0) == 1  # kept: the other order takes longer to make
+    layout = torch.channels_last if is_channels_last else torch.contiguous_format
+    return F.interpolate(cut.contiguous(memory_format=layout), size=size_hw, mode="bilinear")[0]
