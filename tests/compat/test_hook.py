@@ -334,6 +334,23 @@ def test_a_real_detectron2_beside_ours_is_told(tmp_path, monkeypatch):
     compat.uninstall()
 
 
+def test_an_editable_real_detectron2_is_told(tmp_path, monkeypatch):
+    """As setuptools installs it: a finder that maps the name to the clone."""
+    _write_package(tmp_path, "detectron2")
+    _write_package(tmp_path / "detectron2", "config", defaults="")
+    file = tmp_path / "detectron2" / "__init__.py"
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            return importlib.util.spec_from_file_location(name, file)
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    with pytest.warns(UserWarning, match="another detectron2 is installed in"):
+        compat.install()
+    compat.uninstall()
+
+
 def test_a_real_detectron2_already_imported_is_an_error(monkeypatch):
     real = types.ModuleType("detectron2")
     real.__file__ = "/somewhere/detectron2/__init__.py"

@@ -145,8 +145,11 @@ def is_installed() -> bool:
 
 def real_detectron2() -> str | None:
     """Return the folder of another detectron2 that Python would import, or None."""
-    for entry in sys.path:
-        spec = PathFinder.find_spec("detectron2", [entry])
+    places = [PathFinder.find_spec("detectron2", [entry]) for entry in sys.path]
+    # an editable installation may bring a finder of its own
+    others = [f for f in sys.meta_path if f is not PathFinder and f not in _finders]
+    places += [finder.find_spec("detectron2", None) for finder in others]
+    for spec in places:
         if spec is not None and spec.origin:
             folder = Path(spec.origin).parent
             if (folder / "config" / "defaults.py").is_file():
