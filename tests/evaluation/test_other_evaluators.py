@@ -282,6 +282,22 @@ def test_panoptic_from_labels_alone(panoptic):
     assert (got["PQ_th"], got["PQ_st"]) == pytest.approx((100, 0))
 
 
+def test_panoptic_images_may_have_names(panoptic):
+    """As those of Cityscapes; written predictions keep them."""
+    content = json.loads((panoptic / "gt.json").read_text())
+    content["images"][0]["id"] = content["annotations"][0]["image_id"] = "frankfurt_000000_000294"
+    (panoptic / "gt.json").write_text(json.dumps(content))
+    ids = torch.full((4, 8), 3)
+    ids[:, 4:] = -1
+    evaluator = COCOPanopticEvaluator(NAME, str(panoptic))
+    image = {"file_name": "a.jpg", "image_id": "frankfurt_000000_000294"}
+    evaluator.process([image], [{"panoptic_seg": (ids, None)}])
+    got = evaluator.evaluate()["panoptic_seg"]
+    assert (got["PQ_th"], got["PQ_st"]) == pytest.approx((100, 0))
+    written = json.loads((panoptic / "predictions.json").read_text())
+    assert written["annotations"][0]["image_id"] == "frankfurt_000000_000294"
+
+
 def test_panoptic_category_ids_of_the_dataset_stay(panoptic):
     evaluator = COCOPanopticEvaluator(NAME)
     assert evaluator._convert_category_id({"category_id": 20}) == {"category_id": 20}

@@ -126,16 +126,19 @@ class COCOPanopticEvaluator(DatasetEvaluator):
                 with open(os.path.join(folder, prediction["file_name"]), "wb") as png:
                     png.write(prediction["png_string"])
             with open(gt_json, encoding="utf-8") as text:
-                content = json.load(text)
-            content["annotations"] = [
-                {key: value for key, value in p.items() if key != "png_string"} for p in predictions
-            ]
+                truth = json.load(text)
+            found = [{k: v for k, v in p.items() if k != "png_string"} for p in predictions]
             path = os.path.join(self._output_dir or folder, "predictions.json")
-            with atomic_write(path, "w") as file:
-                json.dump(content, file)
-            quality = pq_compute(
-                gt_json, PathManager.get_local_path(path), gt_folder=gt_folder, pred_folder=folder
-            )
+            _dump({**truth, "annotations": found}, path)
+            files = [gt_json, PathManager.get_local_path(path)]
+            names = [image["id"] for image in truth["images"]]
+            if not all(isinstance(name, int) for name in names):  # as in Cityscapes
+                names += [prediction["image_id"] for prediction in found]
+                numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+                files = [os.path.join(folder, f"{kind}.numbered.json") for kind in ("gt", "dt")]
+                for file, annotations in zip(files, (truth["annotations"], found), strict=True):
+                    _dump(_numbered({**truth, "annotations": annotations}, numbers), file)
+            quality = pq_compute(files[0], files[1], gt_folder=gt_folder, pred_folder=folder)
         _print_panoptic_results(quality)
         scores = {
             metric.upper() + suffix: 100 * quality[group][metric]
@@ -143,6 +146,18 @@ class COCOPanopticEvaluator(DatasetEvaluator):
             for metric in ("pq", "sq", "rq")
         }
         return OrderedDict(panoptic_seg=scores)
+
+
+def _numbered(content: Mapping[str, Any], numbers: Mapping[Any, int]) -> dict[str, Any]:
+    """Return COCO's panoptic format with numbers for the names of images."""
+    images = [row | {"id": numbers[row["id"]]} for row in content["images"]]
+    annotations = [row | {"image_id": numbers[row["image_id"]]} for row in content["annotations"]]
+    return {**content, "images": images, "annotations": annotations}
+
+
+def _dump(content: Mapping[str, Any], path: str) -> None:
+    with atomic_write(path, "w") as file:
+        json.dump(content, file)
 
 
 def _print_panoptic_results(pq_res: Mapping[str, Any]) -> None:
