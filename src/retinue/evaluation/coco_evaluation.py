@@ -310,7 +310,7 @@ class COCOEvaluator(DatasetEvaluator):
             path = os.path.join(self._output_dir, "coco_instances_results.json")
             self._logger.info(f"Saving results to {path}")
             with atomic_write(path, "w") as file:
-                json.dump(coco_results, file)
+                file.write(json.dumps(coco_results))  # json.dump takes five times as long
         if not self._do_evaluation:
             self._logger.info("The dataset has no annotations; its results are written only.")
             return

@@ -83,7 +83,7 @@ class LVISEvaluator(COCOEvaluator):
             path = os.path.join(self._output_dir, "lvis_instances_results.json")
             self._logger.info(f"Saving results to {path}")
             with atomic_write(path, "w") as file:
-                json.dump(lvis_results, file)
+                file.write(json.dumps(lvis_results))
         if not self._do_evaluation:
             self._logger.info("The dataset has no annotations; its results are written only.")
             return

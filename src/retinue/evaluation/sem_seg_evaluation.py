@@ -135,7 +135,7 @@ class SemSegEvaluator(DatasetEvaluator):
             PathManager.mkdirs(self._output_dir)
             path = os.path.join(self._output_dir, "sem_seg_predictions.json")
             with atomic_write(path, "w") as file:
-                json.dump(self._predictions, file)
+                file.write(json.dumps(self._predictions))
         scores = self._scores()
         if self._output_dir:
             with atomic_write(os.path.join(self._output_dir, "sem_seg_evaluation.pth")) as file:
