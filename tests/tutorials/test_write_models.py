@@ -16,6 +16,7 @@ from retinue.modeling import (
 )
 from retinue.modeling.box_regression import Box2BoxTransform
 from retinue.modeling.roi_heads import FastRCNNOutputLayers
+from retinue.structures import Boxes, Instances
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ class MyRCNNOutput(FastRCNNOutputLayers):
         return losses
 
 
-def test_a_box_predictor_by_instance(cfg):
+def test_a_box_predictor_by_instance(cfg, inputs):
     from retinue.modeling import build_backbone
 
     backbone = build_backbone(cfg)
@@ -145,6 +146,15 @@ def test_a_box_predictor_by_instance(cfg):
 
     assert roi_heads.box_predictor is output
     assert roi_heads.box_head.output_shape.channels == output.cls_score.in_features
+    boxes, labels = Boxes([[0.0, 0, 9, 9], [2, 2, 8, 8]]), torch.tensor([1, 3])
+    proposals = Instances((64, 96), proposal_boxes=boxes, gt_boxes=boxes, gt_classes=labels)
+    logits = torch.tensor([[0.0, 2, 0, 1], [1, 0, 0, 3]])
+    losses = roi_heads.box_predictor.losses((logits, torch.zeros(2, 12)), [proposals])
+    smoothed = F.cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(losses["loss_cls"], smoothed)
+    model = build_model(cfg)
+    model.roi_heads = roi_heads
+    assert model(inputs)["loss_cls"] > 0
 
 
 def test_a_box_predictor_by_a_subclass_that_a_config_file_names(registered, cfg, inputs, tmp_path):
