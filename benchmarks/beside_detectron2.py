@@ -140,8 +140,8 @@ def scene(number: int) -> tuple[Any, list[dict[str, Any]]]:
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), annotations
 
 
-def mapping(package: str, _: str) -> Run:
-    """Read, resize, flip and pack 30 JPEG files with their polygons."""
+def mapped_files(package: str) -> tuple[list[dict[str, Any]], Any]:
+    """Write 30 JPEG files; return their dataset dicts and the mapper that trains a Mask R-CNN."""
     d2 = parts(package, "model_zoo", "data", "structures")
     folder = Path(tempfile.mkdtemp())
     dicts = []
@@ -154,8 +154,26 @@ def mapping(package: str, _: str) -> Run:
         name = str(folder / f"{number}.jpg")
         dicts.append({"file_name": name, "image_id": number, "annotations": annotations, **size})
     cfg = d2.model_zoo.get_config(MODELS["Mask R-CNN"])
-    mapper = d2.data.DatasetMapper(cfg, is_train=True)
+    return dicts, d2.data.DatasetMapper(cfg, is_train=True)
+
+
+def mapping(package: str, _: str) -> Run:
+    """Read, resize, flip and pack the files with their polygons."""
+    dicts, mapper = mapped_files(package)
     return lambda: len([mapper(one) for one in dicts])
+
+
+def waiting(package: str, _: str) -> Run:
+    """Take a batch of 16 images from two workers, which had the time of a step to make it."""
+    dicts, mapper = mapped_files(package)
+    dicts = [one for one in dicts if one["width"] > one["height"]]  # no batch is half made already
+    make = parts(package, "data").data.build_detection_train_loader
+    batches = iter(make(dicts, mapper=mapper, total_batch_size=16, num_workers=2))
+
+    def run() -> int:
+        return len(next(batches))
+
+    return run
 
 
 def evaluation(package: str, _: str) -> Run:
@@ -213,8 +231,10 @@ MEASUREMENTS: dict[str, tuple[Callable[[str, str], Run], str]] = {
     **{f"inference, {name}": (inference, name) for name in MODELS},
     "training step, Mask R-CNN": (training, "Mask R-CNN"),
     "mapping 30 images": (mapping, ""),
+    "waiting for a batch of 16": (waiting, ""),
     "COCO evaluation of 500 images": (evaluation, ""),
 }
+STEP_SECONDS = {"waiting for a batch of 16": 3.0}  # of other work, before each timed run
 
 
 def measure(package: str, name: str, repeats: int, threads: int) -> dict[str, float]:
@@ -227,6 +247,7 @@ def measure(package: str, name: str, repeats: int, threads: int) -> dict[str, fl
     result = run()
     times = []
     for _ in range(repeats):
+        time.sleep(STEP_SECONDS.get(name, 0.0))
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
