@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from retinue.checkpoint import Checkpoint, write_checkpoint
 from retinue.config import get_cfg
 from retinue.data.catalog import DatasetCatalog, Metadata
 from retinue.data.health import DataReport
@@ -83,6 +84,10 @@ def test_the_folder_of_a_run(tmp_path):
     source = find_model(tmp_path)
     assert source.class_names == ["cat", "dog"]
     assert source.cfg.MODEL.WEIGHTS.endswith("model_0000009.pth")
+    write_checkpoint(
+        tmp_path / "model_final", Checkpoint({"w": torch.ones(1)}), format="distributed"
+    )
+    assert find_model(tmp_path).cfg.MODEL.WEIGHTS.endswith("model_final")
     (tmp_path / "model_final.pth").touch()
     assert find_model(tmp_path).cfg.MODEL.WEIGHTS.endswith("model_final.pth")
     by_file = find_model(str(tmp_path / "model_0000009.pth"))
@@ -108,16 +113,26 @@ def test_wrong_models_are_named(tmp_path):
         find_model("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py")
 
 
-def test_a_lone_checkpoint_knows_its_model(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("lone.pth", None),
+        ("lone.safetensors", None),
+        ("lone.pkl", None),
+        ("lone", "distributed"),
+    ],
+)
+def test_a_lone_checkpoint_knows_its_model(tmp_path, name, format):
     cfg = get_cfg()
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
     record = {"config": cfg.dump(), "classes": ["cat", "dog"]}
-    torch.save({"model": {}, "run": record}, tmp_path / "lone.pth")
+    checkpoint = Checkpoint({"w": torch.ones(1)}, record=record)
+    write_checkpoint(tmp_path / name, checkpoint, format=format)
 
-    source = find_model(tmp_path / "lone.pth")
+    source = find_model(tmp_path / name)
     assert source.class_names == ["cat", "dog"]
     assert source.cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
-    assert source.cfg.MODEL.WEIGHTS.endswith("lone.pth")
+    assert source.cfg.MODEL.WEIGHTS.endswith(name)
 
 
 def test_class_names_go_there_and_back(tmp_path):

@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retinue.checkpoint.sharded import is_shards
 from retinue.engine.detector import Detection, Detector
 
 if TYPE_CHECKING:
@@ -342,7 +343,9 @@ def _clear(output: Path) -> None:
     """Clear a run away, but for its log."""
     for path in [*(output / n for n in _RUN_FILES), *output.glob("model_*.pth")]:
         path.unlink(missing_ok=True)
-    shutil.rmtree(output / "inference", ignore_errors=True)
+    shards = [path for path in output.glob("model_*") if is_shards(str(path))]
+    for path in [output / "inference", *shards]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_data(
@@ -385,7 +388,8 @@ def _check_data(
 def _with_final_weights(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    final = os.path.join(cfg.OUTPUT_DIR, "model_final")
+    cfg.MODEL.WEIGHTS = final if is_shards(final) else f"{final}.pth"
     return cfg
 
 

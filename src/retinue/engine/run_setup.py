@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from retinue.checkpoint.sharded import is_shards
 from retinue.config import CfgNode, get_cfg
 from retinue.config.safe_yaml import load_yaml
 from retinue.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
@@ -45,7 +46,7 @@ logger = logging.getLogger(__name__)
 DEMO = Path(__file__).parents[1] / "model_zoo" / "demo"
 _MIN_EVAL_PERIOD = 100  # iterations; shorter runs are evaluated at their end only
 _CLASSES_FILE = "classes.json"
-_WEIGHT_SUFFIXES = (".pth", ".pkl", ".pt", ".safetensors")
+_WEIGHT_SUFFIXES = (".pth", ".pkl", ".pt", ".safetensors", ".ckpt", ".bin")
 _CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
@@ -98,6 +99,8 @@ def find_model(model: Any = None, *, trained: bool = False) -> ModelSource:
     name = os.fspath(model) if model is not None else "demo"
     if name == "demo":
         return _from_folder(DEMO, "demo")
+    if is_shards(name):
+        return _from_checkpoint(name)
     if os.path.isdir(name):
         return _from_folder(Path(name), name)
     if name.endswith(_WEIGHT_SUFFIXES):
@@ -140,18 +143,18 @@ def _from_folder(folder: Path, name: str) -> ModelSource:
     config = folder / "config.yaml"
     if not config.is_file():
         raise InputError(f"folder {name!r} has no config.yaml; is it the output of a run?")
-    names = ["model_best.pth", "model.safetensors", "model_final.pth"]
+    names = ["model_best.pth", "model_best", "model.safetensors", "model_final.pth", "model_final"]
     last = folder / "last_checkpoint"
     if last.is_file():
         names.append(last.read_text().strip())
-    found = [folder / n for n in names if (folder / n).is_file()]
+    found = [folder / n for n in names if (folder / n).is_file() or is_shards(str(folder / n))]
     if not found:
         raise InputError(f"folder {name!r} has no checkpoint; looked for {', '.join(names)}")
     return _from_files(config, found[0], name)
 
 
 def _from_checkpoint(path: str) -> ModelSource:
-    if "://" not in path and not os.path.isfile(path):
+    if "://" not in path and not os.path.exists(path):
         raise InputError(f"checkpoint {path!r} does not exist")
     config = Path(path).parent / "config.yaml"
     if config.is_file():
@@ -165,17 +168,14 @@ def _from_checkpoint(path: str) -> ModelSource:
     cfg = get_cfg()
     cfg.merge_from_other_cfg(CfgNode(load_yaml(record["config"])))
     cfg.MODEL.WEIGHTS = path
-    return ModelSource(cfg, path, metadata={"thing_classes": list(record["classes"])})
+    return ModelSource(cfg, path, metadata={"thing_classes": list(record.get("classes") or ())})
 
 
 def _run_record(path: str) -> dict[str, Any]:
-    """Read what a checkpoint of ours says of the run that wrote it; empty for other files."""
-    from retinue.checkpoint.checkpointer import read_torch_file
+    """Read what a checkpoint says of the run that wrote it; empty if it says nothing."""
+    from retinue.checkpoint.reader import list_checkpoint
 
-    if not path.endswith((".pth", ".pt")):
-        return {}
-    content = read_torch_file(path)
-    return dict(content.get("run", {})) if isinstance(content, dict) else {}
+    return list_checkpoint(path).record
 
 
 def _from_files(config: Path, weights: Path, name: str) -> ModelSource:
