@@ -148,7 +148,7 @@ def write_densepose(root: Path, cache: Path) -> None:
         _dump(_of_animals(lvis), root / f"lvis/densepose_lvis_v1_ds2_{split}_v1.json")
         pictures = root / "coco" / f"{split}2017"
         shutil.copytree(pictures, root / "coco" / f"{split}2014", dirs_exist_ok=True)
-        shutil.copytree(pictures, root / "coco_" / f"{split}2017", dirs_exist_ok=True)
+        shutil.copytree(pictures, root / f"coco_{split}2017", dirs_exist_ok=True)
     for other in ("minival2014_100", "valminusminival2014"):
         shutil.copy(root / "coco/annotations/densepose_minival2014.json",
                     root / f"coco/annotations/densepose_{other}.json")  # fmt: skip
