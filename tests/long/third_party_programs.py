@@ -71,9 +71,8 @@ PROGRAMS = (
             "{project}/query_db.py print densepose_coco_2014_minival image_id:int=1"
             " --max-entries 1"),
     Program("DensePose query_db show", DENSEPOSE,
-            "{project}/query_db.py show densepose_coco_2014_minival image_id:int=1"
-            " dp_segm,dp_i,dp_u,dp_v,dp_pts,bbox --output {output}/truth.png",
-            ("{output}/truth.0001.png",)),
+            "{project}/query_db.py show densepose_coco_2014_minival image_id:int=1 dp_segm,bbox"
+            " --output {output}/truth.png", ("{output}/truth.0001.png",)),
     Program("DensePose tests", DENSEPOSE, TESTS, copies=("tests", "configs")),
     Program("PointSup prepares points", f"{D2}/PointSup",
             "{project}/tools/prepare_coco_point_annotations_without_masks.py 10",
@@ -87,6 +86,11 @@ SERVED = (
         for p in PROGRAMS
         if "DensePose" in p.name
     ),
+    # its own hands fractions to cv2.circle, which takes whole numbers only
+    Program("DensePose query_db show, points, served", DENSEPOSE,
+            "{project}/query_db.py show densepose_coco_2014_minival image_id:int=1"
+            " dp_i,dp_u,dp_v,dp_pts --output {output}/truth.png", ("{output}/truth.0001.png",),
+            own=False),
     Program("DensePose apply_net show, embeddings, served", DENSEPOSE,  # its own needs CUDA
             f"{{project}}/apply_net.py show {CSE} dp_vertex,dp_cse_texture,bbox --min_score 0"
             ' --texture_atlases_map {{"smpl_27554":"{datasets}/texture.png"}}'
