@@ -19,11 +19,13 @@ from retinue.checkpoint import DetectionCheckpointer
 from retinue.config import CfgNode, get_cfg
 from retinue.data.catalog import MetadataCatalog
 from retinue.engine.defaults import DefaultTrainer
-from retinue.engine.hooks import PeriodicWriter
+from retinue.engine.hooks import EvalHook, PeriodicWriter
 from retinue.engine.launch import launch
+from retinue.engine.parallel import gathered
 from retinue.engine.progress import ProgressBar, is_terminal
 from retinue.engine.run_setup import DataSource, write_class_names
 from retinue.engine.setup import check_output_folder, default_setup
+from retinue.engine.test_time_augmentation import GeneralizedRCNNWithTTA
 from retinue.utils import comm
 from retinue.utils.collect_env import collect_env_info
 from retinue.utils.env import seed_all_rng
@@ -81,6 +83,15 @@ class Trainer(DefaultTrainer):
             evaluators.append(getattr(evaluation, name)(dataset_name, **options))
         return evaluators[0] if len(evaluators) == 1 else evaluation.DatasetEvaluators(evaluators)
 
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+        """Evaluate with test-time augmentation; names of results end in ``_TTA``."""
+        augmented = GeneralizedRCNNWithTTA(cfg, model)
+        logger.info("Evaluating with test-time augmentation")
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
+        evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
+        return {f"{name}_TTA": r for name, r in cls.test(cfg, augmented, evaluators).items()}
+
     def build_writers(self) -> list[EventWriter]:
         """As usual, without the progress line where a progress bar is shown."""
         writers = super().build_writers()
@@ -89,12 +100,23 @@ class Trainer(DefaultTrainer):
         return writers
 
     def build_hooks(self) -> list[Any]:
-        """As usual, with a progress bar on a terminal."""
+        """As usual, with ``TEST.AUG.ENABLED``, and a progress bar on a terminal."""
         hooks = super().build_hooks()
+        if self.cfg.TEST.AUG.ENABLED and self.cfg.DATASETS.TEST:
+            GeneralizedRCNNWithTTA(self.cfg, self.model)  # refuses some models, better now
+            last = max(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
+            hooks.insert(last + 1, EvalHook(0, self._test_with_augmentation))
         if is_terminal() and comm.is_main_process():
             on_cpu = next(self.model.parameters()).device.type == "cpu"
             hooks.append(PeriodicWriter([ProgressBar(self.max_iter)], period=1 if on_cpu else 20))
         return hooks
+
+    def _test_with_augmentation(self) -> dict[str, Any]:
+        model = self.model if self._average is None else self._average.model
+        with gathered(model):
+            results = self.test_with_TTA(self.cfg, model)
+        self._last_eval_results = {**(self._last_eval_results or {}), **results}
+        return results
 
 
 class _ForPeople(logging.Filter):
@@ -163,7 +185,17 @@ def run_evaluation(
     if model is None:
         model = Trainer.build_model(cfg)
         DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
-    return dict(Trainer.test(cfg, model))
+    return _evaluate(cfg, model)
+
+
+def _evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+    """Evaluate on ``DATASETS.TEST``; with ``TEST.AUG.ENABLED`` also with augmentation."""
+    if cfg.TEST.AUG.ENABLED:
+        GeneralizedRCNNWithTTA(cfg, model)  # refuses some models, better before hours of work
+    results = dict(Trainer.test(cfg, model))
+    if cfg.TEST.AUG.ENABLED:
+        results |= Trainer.test_with_TTA(cfg, model)
+    return results
 
 
 def _train_net(args: Any) -> Any:
@@ -184,7 +216,7 @@ def _train_net(args: Any) -> Any:
     model = Trainer.build_model(cfg)
     checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-    results = Trainer.test(cfg, model)
+    results = _evaluate(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
