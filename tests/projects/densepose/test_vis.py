@@ -185,7 +185,9 @@ def test_contour_segments_cross_saddles_twice():
 
 
 def test_contours_by_matplotlib_keep_the_size():
-    draw = densepose_results.DensePoseResultsContourVisualizer(levels=3)
+    draw = densepose_results.DensePoseResultsContourVisualizer(
+        levels=3, linewidths=0.5, cfg=None, texture_atlas=None, texture_atlases_dict=None
+    )
     image = draw.visualize(black(40, 60), ([result()], torch.tensor([[10, 5, 30, 20]])))
     assert image.shape == (40, 60, 3)
     x0, y0, x1, y1 = changed(image)

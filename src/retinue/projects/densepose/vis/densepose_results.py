@@ -25,6 +25,7 @@ __all__ = [
     "DensePoseResultsVisualizer",
 ]
 
+FOR_OTHERS = ("cfg", "texture_atlas", "texture_atlases_dict")  # of other visualisers
 Extractor = Callable[[np.ndarray], np.ndarray]
 
 
@@ -149,12 +150,12 @@ class DensePoseResultsMplContourVisualizer(DensePoseResultsVisualizer):
 
     Args:
         levels: how many lines, or the values of lines.
-        **kwargs: for ``contour``.
+        **kwargs: for ``contour``; what ``apply_net.py`` gives to every visualiser is ignored.
     """
 
     def __init__(self, levels: Any = 10, **kwargs: Any) -> None:
         self.levels = levels
-        self.plot_args = kwargs
+        self.plot_args = {k: v for k, v in kwargs.items() if k not in FOR_OTHERS}
 
     def create_visualization_context(self, image_bgr: Image) -> Any:
         """Return a figure of the picture, pixel for pixel, and its axes."""
