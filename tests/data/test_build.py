@@ -350,6 +350,15 @@ def test_train_loader_of_a_config(cfg):
             assert torch.equal(a["image"], b["image"])
 
 
+def test_arguments_of_a_config_for_other_loaders(cfg):
+    """Projects build loaders of their own from them, and ``DataLoaderBenchmark``; by detectron2."""
+    known = {"dataset", "mapper", "sampler", "total_batch_size", "aspect_ratio_grouping",
+             "num_workers"}  # fmt: skip
+    assert set(build_detection_train_loader.from_config(cfg)) == known | {"seed"}
+    cfg.SEED = -1
+    assert set(build_detection_train_loader.from_config(cfg)) == known
+
+
 def test_a_string_for_a_tuple(cfg):
     cfg.DATASETS.defrost()
     cfg.DATASETS["TRAIN"] = "things"

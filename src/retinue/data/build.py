@@ -305,11 +305,12 @@ def _train_loader_from_config(
         mapper = DatasetMapper(cfg, True)  # type: ignore[arg-type,call-arg]
     if sampler is None and not isinstance(dataset, IterableDataset):
         sampler = _build_train_sampler(cfg, dataset)
+    seed = _seed_or_none(cfg)
     return {
         "dataset": dataset,
         "mapper": mapper,
         "sampler": sampler,
-        "seed": _seed_or_none(cfg),
+        **({} if seed is None else {"seed": seed}),  # others' loaders, built so, don't know it
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
