@@ -181,6 +181,9 @@ def test_meshes_of_pytorch3d(hook, tmp_path):
     save_obj(tmp_path / "cube.obj", *cube.get_mesh_verts_faces(0))
     verts, faces, textures = load_obj(tmp_path / "cube.obj", load_textures=False)
     assert (verts.shape, faces.verts_idx.shape, textures) == ((8, 3), (12, 3), None)
+    for mode in ("r", "rb"):
+        with open(tmp_path / "cube.obj", mode) as file:
+            assert torch.equal(load_obj(file)[0], verts)
     assert chamfer_distance(verts[None], verts[None])[0] == 0
 
     lengths = torch.tensor([1])

@@ -7,11 +7,12 @@ PyTorch3D has to be compiled for most systems; the import hook serves what is he
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 
 from retinue.projects.meshrcnn import ops
+from retinue.projects.meshrcnn.ops.obj_io import parse_obj
 
 __all__ = ["Faces", "knn_gather", "load_obj"]
 
@@ -27,7 +28,7 @@ class Faces(NamedTuple):
 
 
 def load_obj(
-    f: str | os.PathLike[str],
+    f: str | os.PathLike[str] | IO[Any],
     load_textures: bool = True,
     create_texture_atlas: bool = False,
     texture_atlas_size: int = 4,
@@ -35,8 +36,15 @@ def load_obj(
     device: Any = "cpu",
     path_manager: Any = None,
 ) -> tuple[torch.Tensor, Faces, None]:
-    """Return ``(V, 3)`` vertices, faces, and None where textures would be; see ``ops.load_obj``."""
-    verts, faces = ops.load_obj(f)
+    """Return ``(V, 3)`` vertices, faces, and None where textures would be; see ``ops.load_obj``.
+
+    ``f`` may be an open file, of text or bytes.
+    """
+    if isinstance(f, str | os.PathLike):
+        verts, faces = ops.load_obj(f)
+    else:
+        lines = (line.decode() if isinstance(line, bytes) else line for line in f)
+        verts, faces = parse_obj(lines, getattr(f, "name", "load_obj"))
     return verts.to(device), Faces(faces.to(device)), None
 
 

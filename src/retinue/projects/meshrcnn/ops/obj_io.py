@@ -23,28 +23,32 @@ def load_obj(path: str | os.PathLike[str]) -> tuple[torch.Tensor, torch.Tensor]:
         InputError: With file and line, if a line is no vertex or face, or a face names a vertex
             that is not there.
     """
+    with PathManager.open(path, "r") as lines:
+        return parse_obj(lines, os.fspath(path))
+
+
+def parse_obj(lines: Iterable[str], where: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do what ``load_obj`` does with the lines of a file; ``where`` names it in errors."""
     verts: list[list[float]] = []
     faces: list[list[int]] = []
-    with PathManager.open(path, "r") as lines:
-        for number, line in enumerate(lines, start=1):
-            kind, *words = line.split() or [""]
-            try:
-                if kind == "v":
-                    verts.append([float(w) for w in words[:3]])
-                    if len(words) < 3:
-                        raise ValueError("a vertex has three coordinates")
-                elif kind == "f":
-                    faces += _fan(words, len(verts))
-            except ValueError as error:
-                raise InputError(
-                    f"{os.fspath(path)}, line {number}: expected a vertex or a face; got"
-                    f" {line.strip()!r} ({error})"
-                ) from error
+    for number, line in enumerate(lines, start=1):
+        kind, *words = line.split() or [""]
+        try:
+            if kind == "v":
+                verts.append([float(w) for w in words[:3]])
+                if len(words) < 3:
+                    raise ValueError("a vertex has three coordinates")
+            elif kind == "f":
+                faces += _fan(words, len(verts))
+        except ValueError as error:
+            raise InputError(
+                f"{where}, line {number}: expected a vertex or a face; got {line.strip()!r}"
+                f" ({error})"
+            ) from error
     loaded = torch.tensor(faces, dtype=torch.int64).reshape(-1, 3)
     if len(loaded) and int(loaded.max()) >= len(verts):
         raise InputError(
-            f"{os.fspath(path)}: a face names vertex {int(loaded.max()) + 1}; there are"
-            f" {len(verts)}"
+            f"{where}: a face names vertex {int(loaded.max()) + 1}; there are {len(verts)}"
         )
     return torch.tensor(verts, dtype=torch.float32).reshape(-1, 3), loaded
 
