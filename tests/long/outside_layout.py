@@ -1,13 +1,15 @@
 """Files that projects outside detectron2's repository want, generated.
 
 ``write_pix3d(root)`` makes a Pix3D of generated solids under names of its classes.
-``write_mask_components(root)`` makes the principal components of masks that MEInst reads.
+``write_mask_components(root)`` makes the principal components of masks that MEInst reads,
+``write_results(root)`` predictions and a checkpoint for detectron2's tools.
 """
 
 import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.io import savemat
 
 from retinue.projects.meshrcnn.data.datasets.solids import write_solids
@@ -49,3 +51,13 @@ def write_mask_components(root: Path) -> None:
         explained_variance_c=np.ones((1, NUM_COMPONENTS)),
         mean_c=np.zeros((1, SIDE**2)),
     )
+
+
+def write_results(root: Path) -> None:
+    """Write the annotations of the validation set as predictions, and a network of one layer."""
+    content = json.loads((root / "coco" / "annotations" / "instances_val2017.json").read_text())
+    keys = ("image_id", "category_id", "bbox")
+    rows = [{k: a[k] for k in keys} | {"score": 0.5} for a in content["annotations"]]
+    (root / "coco" / "results.json").write_text(json.dumps(rows))
+    names = ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer1.0.downsample.0.weight")
+    torch.save({name: torch.zeros(1) for name in names}, root / "resnet.pth")

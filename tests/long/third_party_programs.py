@@ -54,8 +54,43 @@ TESTS = "-m unittest " + " ".join(
         "image_resize_transform", "model_e2e", "setup", "structures", "tensor_storage",
     )
 )  # fmt: skip
+TOOLS, CONFIGS = "detectron2/tools", "{project}/../configs"
+TINY = (
+    "MODEL.DEVICE cpu MODEL.WEIGHTS '' MODEL.RESNETS.DEPTH 18 MODEL.RESNETS.RES2_OUT_CHANNELS 64"
+    " MODEL.FPN.OUT_CHANNELS 16 MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0 TEST.DETECTIONS_PER_IMAGE 2"
+    " MODEL.RPN.POST_NMS_TOPK_TEST 8 MODEL.RPN.POST_NMS_TOPK_TRAIN 16 SOLVER.IMS_PER_BATCH 2"
+    " INPUT.MIN_SIZE_TEST 32 INPUT.MIN_SIZE_TRAIN (32,) DATASETS.TEST ('coco_2017_train',)"
+    " DATALOADER.NUM_WORKERS 0 OUTPUT_DIR {output}"
+)
+FASTER = f"--config-file {CONFIGS}/COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"
+MASK = f"--config-file {CONFIGS}/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"
+SEGMENTER = f"--config-file {CONFIGS}/Misc/semantic_R_50_FPN_1x.yaml"
 
+# not demo.py: it imports vision.fair.detectron2, a folder of its authors'
 PROGRAMS = (
+    Program("visualize_data.py, annotations", TOOLS,
+            f"{{project}}/visualize_data.py --source annotation {MASK} --output-dir {{output}}",
+            ("{output}/000000000006.jpg",)),
+    Program("visualize_json_results.py", TOOLS,
+            "{project}/visualize_json_results.py --input {datasets}/coco/results.json"
+            " --output {output} --conf-threshold 0", ("{output}/000000000002.jpg",)),
+    Program("analyze_model.py", TOOLS,
+            "{project}/analyze_model.py --tasks flop activation parameter structure --num-inputs 2"
+            f" {FASTER} {TINY}"),
+    Program("analyze_model.py, lazy", TOOLS,
+            "{project}/analyze_model.py --tasks parameter structure --num-inputs 1 --config-file"
+            f" {CONFIGS}/COCO-Detection/retinanet_R_50_FPN_1x.py train.device=cpu"
+            " train.init_checkpoint=''"),
+    Program("benchmark.py eval", TOOLS,
+            f"{{project}}/benchmark.py --task eval {SEGMENTER} {TINY}"),
+    Program("benchmark.py train", TOOLS,
+            f"{{project}}/benchmark.py --task train {SEGMENTER} {TINY}"),
+    Program("benchmark.py data", TOOLS,
+            f"{{project}}/benchmark.py --task data_advanced {FASTER} {TINY}"
+            " DATALOADER.NUM_WORKERS 1"),
+    Program("convert-torchvision-to-d2.py", TOOLS,
+            "{project}/convert-torchvision-to-d2.py {datasets}/resnet.pth {output}/resnet.pkl",
+            ("{output}/resnet.pkl",)),
     Program("DensePose apply_net dump", DENSEPOSE,
             f"{{project}}/apply_net.py dump {CHARTS} --output {{output}}/all.pkl {ON_CPU}",
             ("{output}/all.pkl",)),
