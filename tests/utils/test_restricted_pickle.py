@@ -114,6 +114,20 @@ def test_arrays_that_are_not_plain_numbers_are_refused(value, message):
         loads(pickle.dumps(value))
 
 
+def test_an_array_of_objects_is_a_list_of_plain_data():
+    objects = np.empty(3, dtype=object)
+    objects[:] = [np.arange(3.0), "a", None]
+    array, *others = loads(pickle.dumps(objects))
+    assert array.tolist() == [0, 1, 2]
+    assert others == ["a", None]
+    objects[0] = objects  # holds itself
+    around = loads(pickle.dumps(objects))
+    assert around[0] is around
+    objects[0] = Danger(eval, "1")
+    with pytest.raises(RestrictedPickleError, match=r"builtins\.eval"):
+        loads(pickle.dumps(objects))
+
+
 def test_a_bare_function_is_not_data():
     with pytest.raises(RestrictedPickleError, match="is not plain data"):
         loads(b"c_codecs\nencode\n.")

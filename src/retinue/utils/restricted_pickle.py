@@ -159,12 +159,19 @@ class _Dtype:
 
 
 class _Array:
-    """A numpy array whose shape, type and bytes come later in the pickle."""
+    """A numpy array whose shape, type and bytes come later in the pickle.
+
+    One of objects becomes the flat list of them.
+    """
 
     data: Any = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, self.shape, self.dtype, self.is_fortran, self.data = state
+
+    def holds_objects(self) -> bool:
+        is_typed = self.data is not None and isinstance(self.dtype, _Dtype)
+        return is_typed and self.dtype.code.startswith("O") and isinstance(self.data, list)
 
     def numpy(self) -> np.ndarray:
         if not isinstance(self.dtype, _Dtype) or not isinstance(self.shape, tuple):
@@ -435,6 +442,8 @@ class _Finisher:
         return result, size
 
     def replace(self, value: Any, depth: int) -> tuple[Any, int]:
+        if isinstance(value, _Array) and value.holds_objects():
+            return self.finish(value.data, depth)
         if isinstance(value, _Array | _Dtype):
             return value.numpy(), 1
         if isinstance(value, dict):

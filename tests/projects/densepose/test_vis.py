@@ -268,6 +268,18 @@ def test_vertices_are_coloured(embedded):
         draw.visualize(black(), ("x", *predicted[1:]))
 
 
+def test_colours_of_people_are_read_from_an_array_of_objects(tmp_path, monkeypatch):
+    module = densepose_outputs_vertex
+    objects = np.empty(2, dtype=object)
+    objects[:] = [np.array([[3.0, 9.0], [1.0, 9.0], [2.0, 9.0]]), 0.5]
+    np.save(tmp_path / "colors.npy", objects, allow_pickle=True)
+    monkeypatch.setattr(module, "PEOPLE_COLORS", str(tmp_path / "colors.npy"))
+    module.get_xyz_vertex_embedding.cache_clear()
+    colors = module.get_xyz_vertex_embedding("smpl_27554", torch.device("cpu"))
+    module.get_xyz_vertex_embedding.cache_clear()
+    assert colors.tolist() == [1, 0, 0.5]
+
+
 def test_vertices_are_searched_where_the_model_is(embedded, monkeypatch):
     cfg, predicted = embedded
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
