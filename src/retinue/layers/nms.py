@@ -7,14 +7,14 @@ Boxes are taken in the order of their scores, the first of equals first; a box i
 one before it overlaps it by more than the threshold. Results equal this definition exactly.
 greedy.py does the selection; here is what overlapping means.
 
-Reading order: nms and its variants, _nms_kernel, _BoxOverlap, _RotatedOverlap.
+Reading order: nms and its variants, _nms_kernel, _upright_overlap, _rotated_overlap.
 """
 
 from __future__ import annotations
 
 import torch
 
-from retinue.layers.greedy import select
+from retinue.layers.greedy import Conflict, select
 from retinue.layers.operators import register_operator
 from retinue.layers.rotated_boxes import iou_of_rotated_pairs, upright_bounds
 from retinue.utils.errors import expect_shape
@@ -22,56 +22,51 @@ from retinue.utils.errors import expect_shape
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
 
-class _BoxOverlap:
-    """Tells which upright boxes have an IoU above the threshold."""
+def _upright_overlap(boxes: torch.Tensor, iou_threshold: float) -> tuple[torch.Tensor, Conflict]:
+    """Describe boxes ``(N, 4)`` for ``select``, and tell which have an IoU above the threshold.
 
-    def __init__(self, iou_threshold: float, dtype: torch.dtype) -> None:
-        # The largest number of the boxes' dtype that isn't above the threshold: comparing with it
-        # is comparing in double precision, which decides exact ties.
-        rounded = torch.tensor(iou_threshold, dtype=dtype)
-        if rounded.item() > iou_threshold:
-            rounded = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
-        self.threshold = rounded.item()
+    Returns:
+        ``(5, N)`` corners and areas; and what compares columns of it.
+    """
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    # The largest number of the boxes' dtype that isn't above the threshold: comparing with it is
+    # comparing in double precision, which decides exact ties.
+    rounded = torch.tensor(iou_threshold, dtype=boxes.dtype)
+    if rounded.item() > iou_threshold:
+        rounded = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
+    threshold = rounded.item()
 
-    @staticmethod
-    def describe(boxes: torch.Tensor) -> torch.Tensor:
-        """Return ``(5, N)``: corners and area of boxes ``(N, 4)``."""
-        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        return torch.cat([boxes.T, area[None]])
-
-    def __call__(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Compare descriptions ``(5, n)`` and ``(5, m)``: ``(n, m)`` bool."""
-        a, b = rows[:, :, None], columns[:, None, :]
+    def overlap(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        a, b = rows[:, :, None], columns[:, None, :]  # (5, n, 1) and (5, 1, m)
         width = torch.minimum(a[2], b[2]).sub_(torch.maximum(a[0], b[0])).clamp_(min=0)
         height = torch.minimum(a[3], b[3]).sub_(torch.maximum(a[1], b[1])).clamp_(min=0)
         common = width.mul_(height)
         iou = common.div_((a[4] + b[4]).sub_(common))
         if iou.device.type == "cpu":  # where numpy compares eight times as fast
-            return torch.from_numpy(iou.numpy() > self.threshold)
-        return iou > self.threshold
+            return torch.from_numpy(iou.numpy() > threshold)
+        return iou > threshold
+
+    return torch.cat([boxes.T, area[None]]), overlap
 
 
-class _RotatedOverlap:
-    """Tells which rotated boxes have an IoU above the threshold."""
+def _rotated_overlap(boxes: torch.Tensor, iou_threshold: float) -> tuple[torch.Tensor, Conflict]:
+    """Do what ``_upright_overlap`` does with boxes ``(N, 5)``.
 
-    def __init__(self, iou_threshold: float) -> None:
-        self.threshold = iou_threshold
+    Returns:
+        ``(9, N)`` upright bounds and the five numbers; and what compares columns of it.
+    """
 
-    @staticmethod
-    def describe(boxes: torch.Tensor) -> torch.Tensor:
-        """Return ``(9, N)``: the upright bounds and the five numbers of boxes ``(N, 5)``."""
-        return torch.cat([upright_bounds(boxes), boxes], dim=1).T.contiguous()
-
-    def __call__(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Compare descriptions ``(9, n)`` and ``(9, m)``: ``(n, m)`` bool."""
-        a, b = rows[:, :, None], columns[:, None, :]
+    def overlap(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        a, b = rows[:, :, None], columns[:, None, :]  # (9, n, 1) and (9, 1, m)
         is_above = (a[0] <= b[2]) & (b[0] <= a[2]) & (a[1] <= b[3]) & (b[1] <= a[3])
-        if self.threshold < 0:
+        if iou_threshold < 0:
             is_above = torch.ones_like(is_above)
         row, column = is_above.nonzero(as_tuple=True)
         iou = iou_of_rotated_pairs(rows[4:, row].T, columns[4:, column].T)
-        is_above[row, column] = iou > self.threshold
+        is_above[row, column] = iou > iou_threshold
         return is_above
+
+    return torch.cat([upright_bounds(boxes), boxes], dim=1).T.contiguous(), overlap
 
 
 def _nms_kernel(
@@ -79,12 +74,9 @@ def _nms_kernel(
 ) -> torch.Tensor:
     order = scores.argsort(descending=True, stable=True)
     boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))[order]
-    is_rotated = boxes.shape[1] == 5
-    overlap: _BoxOverlap | _RotatedOverlap = (
-        _RotatedOverlap(iou_threshold) if is_rotated else _BoxOverlap(iou_threshold, boxes.dtype)
-    )
-    group = None if idxs is None else idxs[order]
-    return order[select(overlap.describe(boxes), group, overlap)]
+    describe = _rotated_overlap if boxes.shape[1] == 5 else _upright_overlap
+    numbers, overlap = describe(boxes, iou_threshold)
+    return order[select(numbers, None if idxs is None else idxs[order], overlap)]
 
 
 def _fake_nms(

@@ -107,28 +107,21 @@ class _AnchorGenerator(nn.Module):
 
     def _grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """Place anchors on grids of (H, W) positions: ``(H * W * A, box_dim)`` a level."""
-        return [
-            self._grid_of_level(size_hw, stride, anchors)
-            for size_hw, stride, anchors in zip(
-                grid_sizes, self.strides, self.cell_anchors, strict=True
+        grids = []
+        for size_hw, stride, anchors in zip(
+            grid_sizes, self.strides, self.cell_anchors, strict=True
+        ):
+            anchors = anchors.to(torch.promote_types(anchors.dtype, torch.float32))
+            y, x = (
+                stride
+                * (torch.arange(size, dtype=torch.float32, device=anchors.device) + self.offset)
+                for size in size_hw
             )
-        ]
-
-    def _grid_of_level(
-        self, size_hw: Sequence[int], stride: int, anchors: torch.Tensor
-    ) -> torch.Tensor:
-        start = self.offset * stride
-        y, x = (
-            torch.arange(
-                start, max(start, size * stride), stride, dtype=torch.float32, device=anchors.device
-            )
-            for size in size_hw
-        )
-        anchors = anchors.to(torch.promote_types(anchors.dtype, torch.float32))
-        grid = anchors.repeat(len(y), len(x), 1, 1)  # (H, W, A, box_dim)
-        grid[..., self._columns_of_x] += x[None, :, None, None]
-        grid[..., self._columns_of_y] += y[:, None, None, None]
-        return grid.reshape(-1, self.box_dim)
+            grid = anchors.repeat(len(y), len(x), 1, 1)  # (H, W, A, box_dim)
+            grid[..., self._columns_of_x] += x[None, :, None, None]
+            grid[..., self._columns_of_y] += y[:, None, None, None]
+            grids.append(grid.reshape(-1, self.box_dim))
+        return grids
 
     def forward(self, features: Sequence[torch.Tensor]) -> list[Any]:
         """Make the anchors of a batch; they are the same for all its images.
