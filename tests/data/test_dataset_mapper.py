@@ -119,6 +119,7 @@ def test_unreadable_images(records, coco_folder, caplog):
             mapper()(record)
         assert mapper(skip_unreadable=True)(record) is None
     assert caplog.text.count("Skipping an image") == 2
+    assert "SKIP_UNREADABLE" not in caplog.text, "advice that was taken already"
 
 
 def test_from_a_config(records):

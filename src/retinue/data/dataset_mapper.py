@@ -17,6 +17,7 @@ import torch
 from retinue.config import configurable
 from retinue.data import detection_utils as utils
 from retinue.data import transforms as T
+from retinue.data.images import ADVICE
 from retinue.utils.errors import InputError
 
 __all__ = ["DatasetMapper"]
@@ -112,7 +113,7 @@ class DatasetMapper:
         except (FileNotFoundError, utils.UnreadableImageError) as error:
             if not self.skip_unreadable:
                 raise
-            logger.warning("Skipping an image: %s", error)
+            logger.warning("Skipping an image: %s", str(error).removesuffix(ADVICE))
             return None
         utils.check_image_size(dataset_dict, image)
         sem_seg = None

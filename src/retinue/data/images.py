@@ -9,7 +9,13 @@ from PIL import Image
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager
 
-__all__ = ["UnreadableImageError", "convert_PIL_to_numpy", "convert_image_to_rgb", "read_image"]
+__all__ = [
+    "ADVICE",
+    "UnreadableImageError",
+    "convert_PIL_to_numpy",
+    "convert_image_to_rgb",
+    "read_image",
+]
 
 # ITU-R BT.601, https://en.wikipedia.org/wiki/YUV#SDTV_with_BT.601
 _M_RGB2YUV = [[0.299, 0.587, 0.114], [-0.14713, -0.28886, 0.436], [0.615, -0.51499, -0.10001]]
@@ -25,6 +31,13 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+# What an ``UnreadableImageError`` ends in; skipping such images leaves it out.
+ADVICE = (
+    "; replace the file or take it out of the annotations, or set RETINUE.SKIP_UNREADABLE True to"
+    " go on without it"
+)
 
 
 class UnreadableImageError(OSError):
@@ -60,8 +73,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
             image.load()
         except Exception as error:  # each format's decoder has errors of its own
             raise UnreadableImageError(
-                f"image {file_name} can't be read ({error}); replace the file or take it out of"
-                " the annotations, or set RETINUE.SKIP_UNREADABLE True to go on without it"
+                f"image {file_name} can't be read ({error}){ADVICE}"
             ) from error
     return convert_PIL_to_numpy(_apply_exif_orientation(image), format)
 
