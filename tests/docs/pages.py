@@ -18,7 +18,6 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import typer
 from typer.testing import CliRunner
 
@@ -138,14 +137,14 @@ def check_command(words, where):
 
 def _parse(words, where):
     command = typer.main.get_command(app)
-    context = click.Context(command, info_name="retinue")
+    context = typer.Context(command, info_name="retinue")
     while hasattr(command, "commands"):
         if words and words[0].startswith("-"):
             return
         assert words, where
         assert words[0] in command.commands, f"{where}: no command {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]
-        context = click.Context(command, parent=context, info_name=command.name)
+        context = typer.Context(command, parent=context, info_name=command.name)
     if command.name in ("run", "migrate"):
         return  # what follows is another program's
     known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}

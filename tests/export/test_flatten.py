@@ -64,7 +64,7 @@ class Detector(nn.Module):
 def test_a_detector_is_exported():
     model = Detector().eval()
     adapter = TracingAdapter(model, [{"image": torch.rand(2, 3)}])
-    program = torch.export.export(adapter, adapter.flattened_inputs)
+    program = torch.export.export(adapter, adapter.flattened_inputs, strict=False)
     image = torch.rand(2, 3)
     found = adapter.outputs_schema(program.module()(image))
 
@@ -112,7 +112,7 @@ def test_torchscript_says_what_to_use():
         assert len([1]) == 1
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is (deprecated|not supp)")
 def test_someone_elses_torchscript_is_dumped(tmp_path):
     traced = torch.jit.trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.rand(1, 2))
     dump_torchscript_IR(traced, str(tmp_path))

@@ -8,6 +8,7 @@ it holds plain data.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import shutil
 import warnings
@@ -89,16 +90,20 @@ def _part(tensor: torch.Tensor, like: Any) -> torch.Tensor:
 
     mesh = like.device_mesh
     here = tensor.to(mesh.device_type)
-    part: torch.Tensor = distribute_tensor(here, mesh, like.placements, src_data_rank=None)
+    # each process has all of it, and PyTorch 2.7 and later need not send anything
+    can_stay = "src_data_rank" in inspect.signature(distribute_tensor).parameters
+    options: dict[str, Any] = {"src_data_rank": None} if can_stay else {}
+    part: torch.Tensor = distribute_tensor(here, mesh, like.placements, **options)
     return part
 
 
 @contextlib.contextmanager
-def _alone_without_a_warning() -> Iterator[bool]:
-    """Say whether this process is the only one, which PyTorch would warn of."""
+def _no_idle_warnings() -> Iterator[None]:
+    """Silence PyTorch's guess that one process is meant to be alone, and 2.6's own old storages."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        yield not torch.distributed.is_initialized()
+        warnings.filterwarnings("ignore", "torch.distributed is (disabled|unavailable)")
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated")
+        yield
 
 
 def save_sharded(
@@ -126,8 +131,8 @@ def save_sharded(
     if comm.is_main_process():
         shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
     comm.synchronize()
-    with _alone_without_a_warning() as is_alone:
-        dcp.save(content, checkpoint_id=temporary, no_dist=is_alone)
+    with _no_idle_warnings():
+        dcp.save(content, checkpoint_id=temporary)
     comm.synchronize()
     if comm.is_main_process():
         put_folder(temporary, folder)
@@ -138,9 +143,12 @@ def write_alone(folder: str, content: dict[str, Any]) -> None:
     """Write a state dict into a folder of ``torch.distributed.checkpoint`` from this process."""
     import torch.distributed.checkpoint as dcp
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        dcp.save(content, checkpoint_id=folder, no_dist=True)
+    with _no_idle_warnings():
+        if "no_dist" in inspect.signature(dcp.save).parameters:
+            dcp.save(content, checkpoint_id=folder, no_dist=True)
+        else:  # PyTorch 2.6, where only the older function can be told
+            warnings.filterwarnings("ignore", "`save_state_dict` is deprecated")
+            dcp.save_state_dict(content, dcp.FileSystemWriter(folder), no_dist=True)
 
 
 def load_sharded(
@@ -168,8 +176,8 @@ def load_sharded(
     content: dict[str, Any] = {"model": model_state}
     if optimizer is not None:
         content["optimizer"] = optimizer_state
-    with _alone_without_a_warning() as is_alone:
-        dcp.load(content, checkpoint_id=folder, no_dist=is_alone)
+    with _no_idle_warnings():
+        dcp.load(content, checkpoint_id=folder)
     set_state_dict(
         model,
         optimizer or [],

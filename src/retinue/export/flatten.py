@@ -217,7 +217,7 @@ class TracingAdapter(nn.Module):
     Example:
         >>> scale = nn.Linear(2, 2)
         >>> adapter = TracingAdapter(scale, torch.ones(1, 2))
-        >>> program = torch.export.export(adapter, adapter.flattened_inputs)
+        >>> program = torch.export.export(adapter, adapter.flattened_inputs, strict=False)
         >>> adapter.outputs_schema(program.module()(torch.zeros(1, 2))).shape
         torch.Size([1, 2])
     """
@@ -239,6 +239,7 @@ class TracingAdapter(nn.Module):
         self.inputs = inputs if isinstance(inputs, tuple) else (inputs,)
         self.inference_func = inference_func or (lambda model, *args: model(*args))
         self.allow_non_tensor = allow_non_tensor
+        self.outputs_schema = None  # of the instance: PyTorch 2.6 refuses new attributes in export
 
         leaves, schema = flatten_to_tuple(self.inputs)
         self.flattened_inputs = _tensors(leaves)
