@@ -69,13 +69,14 @@ class PatientDataLoader(DataLoader[Any]):
 
     def __init__(
         self,
-        *args: Any,
+        dataset: Any,
+        *,
         collate_fn: Callable[[list[Any]], Any],
         num_workers: int = 0,
         **kwargs: Any,
     ) -> None:
         send = sent_whole(collate_fn) if num_workers > 0 else collate_fn
-        super().__init__(*args, collate_fn=send, num_workers=num_workers, **kwargs)
+        super().__init__(dataset, collate_fn=send, num_workers=num_workers, **kwargs)
 
     def check_worker_number_rationality(self) -> None:
         """Don't warn of it."""

@@ -274,7 +274,7 @@ def build_inference_based_loader(
     reading, inference = dataset_cfg.IMAGE_LOADER, dataset_cfg.INFERENCE
     images = PatientDataLoader(
         dataset,
-        reading.BATCH_SIZE,
+        batch_size=reading.BATCH_SIZE,
         sampler=TrainingSampler(len(dataset)),
         num_workers=reading.NUM_WORKERS,
         worker_init_fn=worker_init_reset_seed,
