@@ -1,8 +1,7 @@
 """Files that projects outside detectron2's repository want, generated.
 
 ``write_pix3d(root)`` makes a Pix3D of generated solids under names of its classes.
-``write_mask_components(root)`` makes the principal components of masks that MEInst reads,
-``write_results(root)`` predictions and a checkpoint for detectron2's tools.
+``write_results(root)`` makes predictions and a checkpoint for detectron2's tools.
 """
 
 import json
@@ -15,13 +14,12 @@ from scipy.io import savemat
 from retinue.projects.meshrcnn.data.datasets.solids import write_solids
 
 CLASSES = ("bed", "bookcase", "chair", "desk", "misc", "sofa", "table", "tool", "wardrobe")
-SIDE, NUM_COMPONENTS = 28, 60  # of a mask, MEInst's numbers
 
 
 def write_pix3d(root: Path) -> None:
     """Write both splits below ``root``, unless they are there."""
     folder = root / "pix3d"
-    for seed, (split, count) in enumerate({"train": 4, "test": 2}.items()):
+    for seed, (split, count) in enumerate({"train": 4, "test": len(CLASSES)}.items()):
         target = folder / f"pix3d_s1_{split}.json"
         if target.exists():
             continue
@@ -30,27 +28,14 @@ def write_pix3d(root: Path) -> None:
         content["categories"] = [{"id": i, "name": n} for i, n in enumerate(CLASSES, start=1)]
         for row in content["images"]:
             row["file_name"] = f"{split}/{row['file_name']}"
-        for row in content["annotations"]:
+        for number, row in enumerate(content["annotations"]):
+            row["category_id"] = number % len(CLASSES) + 1
             voxel = folder / split / row["voxel"]
             row["voxel"] = row["voxel"].replace(".npy", ".mat")
             savemat(voxel.with_suffix(".mat"), {"voxel": np.load(voxel)})
             for key in ("segmentation", "voxel", "model"):
                 row[key] = f"{split}/{row[key]}"
         target.write_text(json.dumps(content))
-
-
-def write_mask_components(root: Path) -> None:
-    """Write the file that ``MODEL.MEInst.PATH_COMPONENTS`` names, below ``root``."""
-    name = "coco_2017_train_class_agnosticTrue_whitenTrue_sigmoidTrue_60.npz"
-    target = root / "coco" / "components" / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).normal(size=(SIDE**2, NUM_COMPONENTS))
-    np.savez(
-        target,
-        components_c=np.linalg.qr(noise)[0].T[None],
-        explained_variance_c=np.ones((1, NUM_COMPONENTS)),
-        mean_c=np.zeros((1, SIDE**2)),
-    )
 
 
 def write_results(root: Path) -> None:

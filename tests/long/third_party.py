@@ -23,7 +23,7 @@ from pathlib import Path
 from cityscapes_layout import write_cityscapes
 from coco_layout import write_datasets
 from densepose_layout import MESHES, VERTICES, write_densepose
-from outside_layout import write_mask_components, write_pix3d, write_results
+from outside_layout import write_pix3d, write_results
 from third_party_case import SEVEN, Case
 from third_party_outside import OUTSIDE
 
@@ -177,7 +177,6 @@ def prepare(work: Path) -> None:
     write_cityscapes(work / "datasets")
     write_densepose(work / "datasets", work / "cache")
     write_pix3d(work / "datasets")
-    write_mask_components(work / "datasets")
     write_results(work / "datasets")
 
 

@@ -74,9 +74,8 @@ OUTSIDE = (
     adelai("CondInst, BiFPN", "CondInst/MS_R_50_BiFPN_1x.yaml", "MODEL.BiFPN.NORM BN"),
     adelai("BoxInst", "BoxInst/MS_R_50_1x.yaml"),
     adelai("SOLOv2", "SOLOv2/R50_3x.yaml"),
-    # its losses call adet.layers.IOULoss with arguments of an earlier version
-    adelai("MEInst", "MEInst-InstanceSegmentation/MEInst_R_50_1x.yaml", flags="--eval-only",
-           beside_data=True),
+    # not MEInst: its losses call adet.layers.IOULoss with arguments of an earlier version, its
+    # inference views what is not contiguous on any PyTorch of today
     adelai("FCPose", "FCPose/R_50_3X.yaml", "INPUT.MIN_SIZE_TRAIN (96,97)"),
     detrex("DETR", "detr/configs/detr_r50_300ep.py"),
     detrex("DETR, own script", "detr/configs/detr_r50_300ep.py", script="tools/train_net.py",
