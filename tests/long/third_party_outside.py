@@ -1,6 +1,10 @@
 """Projects outside detectron2's repository, each a clone in a folder of its repository's name.
 
 detrex' ``setup.py`` links ``configs`` into ``detrex/config``; do that by hand where it isn't run.
+Besides what ``third_party.py`` names, they import clip-anytorch, editdistance, einops, fairscale,
+ftfy, h5py, lvis, nltk, Polygon3, psutil, rapidfuzz<3, regex, scikit-image, scikit-learn,
+setuptools<81 (for ``pkg_resources``), shapely, tabulate, tensorboard, termcolor and
+wandb. No compiled extension of theirs is needed, and no PyTorch3D.
 """
 
 from third_party_case import SEVEN, Case
