@@ -96,7 +96,7 @@ PROGRAMS = (
             ("{output}/all.pkl",)),
     Program("DensePose apply_net show", DENSEPOSE,
             f"{{project}}/apply_net.py show {CHARTS}"
-            " dp_contour,dp_segm,dp_u,dp_v,dp_iuv_texture,bbox --min_score 0 --nms_thresh 0.5"
+            " dp_segm,dp_u,dp_v,dp_iuv_texture,bbox --min_score 0 --nms_thresh 0.5"
             f" --texture_atlas {{datasets}}/texture.png --output {{output}}/seen.png {ON_CPU}",
             ("{output}/seen.0001.png",)),
     Program("DensePose apply_net dump, embeddings", DENSEPOSE,
@@ -126,6 +126,9 @@ SERVED = (
             "{project}/query_db.py show densepose_coco_2014_minival image_id:int=1"
             " dp_i,dp_u,dp_v,dp_pts --output {output}/truth.png", ("{output}/truth.0001.png",),
             own=False),
+    Program("DensePose apply_net show, contours, served", DENSEPOSE,  # its own: 2 x 2 at least
+            f"{{project}}/apply_net.py show {CHARTS} dp_contour --min_score 0 --output"
+            f" {{output}}/seen.png {ON_CPU}", ("{output}/seen.0001.png",), own=False),
     Program("DensePose apply_net show, embeddings, served", DENSEPOSE,  # its own needs CUDA
             f"{{project}}/apply_net.py show {CSE} dp_vertex,dp_cse_texture,bbox --min_score 0"
             ' --texture_atlases_map {{"smpl_27554":"{datasets}/texture.png"}}'
