@@ -98,5 +98,5 @@ def test_writers_without_tensorboard(tmp_path, monkeypatch):
     folder = tmp_path / "new"
     kinds = [type(writer).__name__ for writer in default_writers(str(folder), 10)]
     assert kinds == ["CommonMetricPrinter", "JSONWriter", "TensorboardXWriter"]
-    monkeypatch.setattr("retinue.engine.defaults._has_tensorboard", lambda: False)
+    monkeypatch.setattr("retinue.engine.writers._has_tensorboard", lambda: False)
     assert len(default_writers(str(folder), 10)) == 2

@@ -181,6 +181,7 @@ def check_sharded(folder):
 def check_fsdp(folder):
     """A trainer that spreads its model learns what copies learn, and resumes exactly."""
     from retinue.checkpoint import read_checkpoint
+    from retinue.checkpoint.sharded import whole
 
     cfg = small_config(folder)
     cfg.RETINUE.FSDP = True
@@ -211,7 +212,7 @@ def check_fsdp(folder):
     assert resumed.optimizer.param_groups[0]["lr"] == undisturbed.optimizer.param_groups[0]["lr"]
 
     final = read_checkpoint(folder / "broken" / "model_final")
-    weights = {n: p.full_tensor() for n, p in resumed.model.named_parameters()}
+    weights = {n: whole(t) for n, t in resumed.model.state_dict().items()}
     assert same_tensors(final.weights, weights)
     assert final.class_names == ["cat", "dog"]
     averaged = read_checkpoint(folder / "broken" / "model_final", weights="ema").weights
@@ -261,12 +262,14 @@ class Brightness(nn.Module):
 
     def __init__(self, cfg):
         super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 5))
+        self.stem = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        self.backbone = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5))
+        self.register_buffer("scale", torch.full((2,), 0.5))
         self.head = nn.Linear(5, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
 
     def forward(self, batch):
-        means = torch.stack([s["image"].float().mean(dim=(1, 2)) for s in batch]) / 255
-        scores = self.head(self.backbone(means))
+        means = [self.stem(s["image"][None].float() / 255).mean(dim=(0, 2, 3)) for s in batch]
+        scores = self.head(self.backbone(torch.stack(means)))
         if not self.training:
             return [{"score": score.sum()} for score in scores]
         return {"loss_a": (scores - torch.rand(())).square().mean(), "loss_b": scores.abs().mean()}

@@ -133,7 +133,7 @@ def convert(
     trust: _Trust = False,
 ) -> None:
     """Read any checkpoint and write it in another format."""
-    options = {"format": format, "shard_size": int(shard_size * 1e9)}
+    options: dict[str, Any] = {"format": format, "shard_size": int(shard_size * 1e9)}
     if model is not None:
         from retinue.engine.hub import convert_for_model
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from retinue.checkpoint.sharded import cut_as
+from retinue.checkpoint.sharded import cut_as, own_part
 from retinue.engine.train_loop import HookBase
 from retinue.utils.errors import InputError
 
@@ -38,9 +38,13 @@ class WeightAverage(HookBase):
         if not 0 < decay < 1:
             raise InputError(f"WeightAverage: decay must be between 0 and 1; got {decay}")
         self._source = model
-        self._averaged = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-        )
+        update = get_ema_multi_avg_fn(decay)
+
+        def update_parts(averages: Any, values: Any, num_averaged: Any) -> None:
+            """Average what this process has: buffers are whole, weights may be parts."""
+            update(list(map(own_part, averages)), list(map(own_part, values)), num_averaged)
+
+        self._averaged = AveragedModel(model, multi_avg_fn=update_parts, use_buffers=True)
         self._averaged.eval()
 
     @property

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -31,6 +29,7 @@ from retinue.data.resume import streams_enter_at
 from retinue.engine import hooks
 from retinue.engine.averaging import WeightAverage
 from retinue.engine.interrupt import Interrupt
+from retinue.engine.metric_hooks import mode_of
 from retinue.engine.parallel import create_ddp_model, gathered, shard_model
 from retinue.engine.predictor import DefaultPredictor
 from retinue.engine.run_checks import (
@@ -53,6 +52,9 @@ from retinue.engine.setup import (
     default_setup,
 )
 from retinue.engine.train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+from retinue.engine.training_state import seed_iteration
+from retinue.engine.validation_loss import build_validation_loss
+from retinue.engine.writers import default_writers
 from retinue.layers.precise_bn import get_bn_modules
 from retinue.modeling import build_model
 from retinue.solver import build_lr_scheduler, build_optimizer
@@ -60,12 +62,8 @@ from retinue.utils import comm
 from retinue.utils.env import seed_all_rng
 from retinue.utils.errors import InputError
 from retinue.utils.events import (
-    CommonMetricPrinter,
     EventWriter,
-    JSONWriter,
-    TensorboardXWriter,
 )
-from retinue.utils.file_io import PathManager
 from retinue.utils.logger import setup_logger
 from retinue.utils.served_names import served_name
 
@@ -84,26 +82,6 @@ __all__ = [
 _KEPT_FOR_PROJECTS = (_highlight, _try_get_key)  # which import them from here
 
 logger = logging.getLogger(__name__)
-
-
-def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:
-    """Make the writers for the console, ``metrics.json``, and TensorBoard where it is installed.
-
-    Args:
-        output_dir: folder for the files.
-        max_iter: iterations of the run, for the time left.
-    """
-    PathManager.mkdirs(output_dir)
-    writers = [CommonMetricPrinter(max_iter), JSONWriter(f"{output_dir}/metrics.json")]
-    if _has_tensorboard():
-        writers.append(TensorboardXWriter(output_dir))
-    return writers
-
-
-def _has_tensorboard() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("tensorboard") is not None
 
 
 class DefaultTrainer(TrainerBase):
@@ -265,7 +243,7 @@ class DefaultTrainer(TrainerBase):
                 )
             )
         if extras.get("VAL_LOSS_PERIOD"):
-            built.append(self._build_validation_loss())
+            built.append(build_validation_loss(cfg, self.model))
         if cfg.VIS_PERIOD > 0 and saves:
             from retinue.engine.pictures import TrainingPictures
 
@@ -279,13 +257,13 @@ class DefaultTrainer(TrainerBase):
 
         built.append(hooks.EvalHook(period, evaluate))
         if metric and saves:
-            mode = _mode_of(metric)
+            mode = mode_of(metric)
             built.append(hooks.BestCheckpointer(period, self.checkpointer, metric, mode))
         if patience:
             if not metric:
                 raise InputError("RETINUE.EARLY_STOPPING_PATIENCE needs RETINUE.BEST_METRIC too")
             built.append(
-                hooks.EarlyStopping(period, metric, patience, _mode_of(metric), self.checkpointer)
+                hooks.EarlyStopping(period, metric, patience, mode_of(metric), self.checkpointer)
             )
         if is_main:
             built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
@@ -303,12 +281,6 @@ class DefaultTrainer(TrainerBase):
             self.build_train_loader(cfg),
             cfg.TEST.PRECISE_BN.NUM_ITER,
         )
-
-    def _build_validation_loss(self) -> HookBase:
-        from retinue.engine.validation_loss import ValidationLoss, build_validation_loaders
-
-        loaders = build_validation_loaders(self.cfg)
-        return ValidationLoss(self._extras.VAL_LOSS_PERIOD, self.model, loaders)
 
     def build_writers(self) -> list[EventWriter]:
         """Build the writers; ``default_writers`` unless overridden."""
@@ -337,7 +309,7 @@ class DefaultTrainer(TrainerBase):
         return self._last_eval_results
 
     def before_step(self) -> None:
-        _seed_iteration(self._seed, comm.get_rank(), self.iter)
+        seed_iteration(self._seed, comm.get_rank(), self.iter)
         super().before_step()
 
     def run_step(self) -> None:
@@ -528,15 +500,3 @@ class _Forward(HookBase):
 
     def after_backward(self) -> None:
         self._outer.after_backward()
-
-
-def _mode_of(metric: str) -> str:
-    return "min" if "loss" in metric else "max"
-
-
-def _seed_iteration(seed: int, rank: int, iteration: int) -> None:
-    """Seed all generators for an iteration, so that a resumed run draws the same numbers."""
-    words = np.random.SeedSequence([seed, rank, iteration]).generate_state(3)
-    torch.manual_seed(int(words[0]))
-    np.random.seed(words[1])  # noqa: NPY002 - the generator that models and hooks may use
-    random.seed(int(words[2]))

@@ -61,6 +61,8 @@ def shard_model(model: nn.Module) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.data = parameter.data.contiguous()  # not channels-last: fully_shard's limit
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
     device = next(model.parameters()).device.type

@@ -3,17 +3,21 @@
 A module with such values, e.g. RetinaNet's running average of the number of objects, returns them
 from ``training_state()`` and takes them back by ``load_training_state(state)``. They are saved with
 the trainer and not in the state dict, whose names stay those of detectron2.
+
+Random numbers need not be kept: ``seed_iteration`` draws those of an iteration from its number.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["load_training_state", "training_state"]
+__all__ = ["load_training_state", "seed_iteration", "training_state"]
 
 
 def training_state(model: nn.Module) -> dict[str, dict[str, Any]]:
@@ -36,3 +40,11 @@ def load_training_state(model: nn.Module, state: Mapping[str, Mapping[str, Any]]
 
 def _detached(value: Any) -> Any:
     return value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def seed_iteration(seed: int, rank: int, iteration: int) -> None:
+    """Seed all generators for an iteration, so that a resumed run draws the same numbers."""
+    words = np.random.SeedSequence([seed, rank, iteration]).generate_state(3)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(words[1])  # noqa: NPY002 - the generator that models and hooks may use
+    random.seed(int(words[2]))

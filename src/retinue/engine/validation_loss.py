@@ -19,7 +19,12 @@ from retinue.utils.events import EventStorage
 if TYPE_CHECKING:
     from retinue.config import CfgNode
 
-__all__ = ["ValidationLoss", "build_validation_loaders", "validation_losses"]
+__all__ = [
+    "ValidationLoss",
+    "build_validation_loaders",
+    "build_validation_loss",
+    "validation_losses",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +104,11 @@ def _losses_only(model: nn.Module) -> Iterator[None]:
             for module, mode in modes.items():
                 module.training = mode
             load_training_state(model, kept)
+
+
+def build_validation_loss(cfg: CfgNode, model: nn.Module) -> ValidationLoss:
+    """Build the hook that ``RETINUE.VAL_LOSS_PERIOD`` asks for."""
+    return ValidationLoss(cfg.RETINUE.VAL_LOSS_PERIOD, model, build_validation_loaders(cfg))
 
 
 def build_validation_loaders(cfg: CfgNode) -> list[Iterable[Any]]:
