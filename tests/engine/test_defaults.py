@@ -388,7 +388,7 @@ class TestRefusals:
                 trainer.resume_or_load(resume=True)
         else:
             trainer.resume_or_load(resume=False)
-            assert "their number is the same, so the weights of the class scores" in caplog.text
+            assert "(cow, dog); outputs that the lines above don't say were mapped" in caplog.text
 
 
 class TestTest:

@@ -161,8 +161,8 @@ def check_same_classes(
             " weights in another OUTPUT_DIR"
         )
     logger.warning(
-        "Classes differ: %s; classes of the same name keep their outputs, others start from initial"
-        " weights",
+        "Classes differ: %s; outputs that the lines above don't say were mapped by the names of"
+        " classes are kept where their shape fits, though they mean other classes",
         text,
     )
 
