@@ -262,7 +262,7 @@ def test_a_figure_only_when_asked_for(tmp_path):
 
     assert image.shape == (120, 160, 3)
     assert image[60, 80].tolist() == [0, 0, 255], "drawn with matplotlib"
-    assert image[10, 40, 0] > 200, "drawn later with Pillow"
+    assert image[9:11, 40, 0].max() > 200, "drawn later with Pillow"  # matplotlib 3.10 rounds up
     v.output.save(tmp_path / "vector.svg")
     assert "<svg" in (tmp_path / "vector.svg").read_text()
 

@@ -239,7 +239,6 @@ class TracingAdapter(nn.Module):
         self.inputs = inputs if isinstance(inputs, tuple) else (inputs,)
         self.inference_func = inference_func or (lambda model, *args: model(*args))
         self.allow_non_tensor = allow_non_tensor
-        self.outputs_schema = None  # of the instance: PyTorch 2.6 refuses new attributes in export
 
         leaves, schema = flatten_to_tuple(self.inputs)
         self.flattened_inputs = _tensors(leaves)
