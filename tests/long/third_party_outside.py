@@ -86,10 +86,6 @@ OUTSIDE = (
            flags="--eval-only"),
     detrex("Conditional DETR", "conditional_detr/configs/conditional_detr_r50_50ep.py"),
     detrex("DAB-DETR", "dab_detr/configs/dab_detr_r50_50ep.py"),
-    detrex("DN-DETR", "dn_detr/configs/dn_detr_r50_50ep.py"),
     detrex("Anchor DETR", "anchor_detr/configs/anchor_detr_r50_50ep.py"),
-    detrex("PnP-DETR", "pnp_detr/configs/pnp_detr_r50_300ep.py"),
-    detrex("Group DETR", "group_detr/configs/group_detr_r50_50ep.py"),
-    detrex("SQR-DETR", "sqr_detr/configs/dab_detr_r50_50ep_sqr.py"),
     detrex("DINO", "dino/configs/dino-resnet/dino_r50_4scale_12ep.py", refusal="detrex._C"),
 )  # fmt: skip
