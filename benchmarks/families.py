@@ -1,10 +1,11 @@
 """One inference of each family of models: seconds and peak memory.
 
-    python benchmarks/families.py [--threads 1] [NAME ...]
+    python benchmarks/families.py [--threads 1] [--size HEIGHT WIDTH] [NAME ...]
 
-Each model, by its published name, runs in a process of its own on one picture of 480 x 640, with
-initial weights, so the number of objects is no trained model's. There is no peer: this is for
-seeing what a change does to a family.
+Each model, by its published name, runs in a process of its own on one picture of 480 x 640. Its
+weights are random, with offsets and scores under which about as many objects come out as of a
+trained one (see ``common.py``). There is no peer: this is for seeing what a change does
+to a family.
 """
 
 import argparse
@@ -13,6 +14,9 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+
+from common import wake
 
 HEIGHT, WIDTH = 480, 640
 NAMES = [
@@ -39,7 +43,7 @@ NAMES = [
 ]
 
 
-def measure(name: str, threads: int) -> dict[str, float]:
+def measure(name: str, threads: int, size_hw: Sequence[int]) -> dict[str, float]:
     """Time one model in this process."""
     import torch
 
@@ -48,9 +52,11 @@ def measure(name: str, threads: int) -> dict[str, float]:
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     model = model_zoo.build(name, device="cpu").eval()
-    picture = [{"image": torch.rand(3, HEIGHT, WIDTH) * 255, "height": HEIGHT, "width": WIDTH}]
+    height, width = size_hw
+    picture = [{"image": torch.rand(3, height, width) * 255, "height": height, "width": width}]
     times = []
     with torch.no_grad():
+        wake(model, lambda: model(picture))
         for _ in range(3):
             start = time.perf_counter()
             found = model(picture)[0]
@@ -65,13 +71,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", default=NAMES)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--size", type=int, nargs=2, default=(HEIGHT, WIDTH), help="of the picture")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
-        print(json.dumps(measure(args.only, args.threads)))
+        print(json.dumps(measure(args.only, args.threads, args.size)))
         return
     for name in args.names:
         command = [sys.executable, __file__, "--only", name, "--threads", str(args.threads)]
+        command += ["--size", *map(str, args.size)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{name}: {done.stderr[-2000:]}")

@@ -20,26 +20,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from common import rest, spread_scores
+
 HEIGHT, WIDTH, NUM_OBJECTS = 800, 1216, 8
 CONTENDERS = {
     "inference": ["torchvision", "plain", "optimized", "bf16", "lvis"],
     "training": ["torchvision", "plain"],
 }
-
-
-def spread_scores(linear: Any, run: Callable[[], Any]) -> None:
-    """Scale a classifier so that its logits have a deviation of 2, as a trained one's have."""
-    seen = []
-    handle = linear.register_forward_hook(lambda module, inputs, output: seen.append(output.std()))
-    run()
-    handle.remove()
-    linear.weight.data *= 2 / seen[0]
-
-
-def rest(*layers: Any) -> None:
-    """Make layers that predict box offsets predict none."""
-    for layer in layers:
-        layer.weight.data.zero_()
 
 
 def boxes() -> Any:

@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+from importlib import import_module
 
 import pytest
 import torch
 from PIL import Image
 
 from retinue.checkpoint import DetectionCheckpointer
+from retinue.structures import Boxes, Instances
 from retinue.torchvision import (
     AnchorGenerator,
     FasterRCNN,
@@ -15,12 +17,14 @@ from retinue.torchvision import (
     RPNHead,
     builders,
     fasterrcnn_resnet50_fpn,
+    fcos_resnet50_fpn,
     keypointrcnn_resnet50_fpn,
     maskrcnn_resnet50_fpn,
     resnet_fpn_backbone,
     retinanet_resnet50_fpn,
 )
 from retinue.torchvision.backbone import look_at_backbone
+from retinue.torchvision.transform import GeneralizedRCNNTransform
 from retinue.torchvision.weights import ResNetWeights, address_of_weights
 
 
@@ -48,6 +52,36 @@ def test_stages_are_frozen_from_the_first(trainable, frozen):
     got = {n.split(".")[0] for n, p in resnet.named_parameters() if not p.requires_grad}
     all_stages = ["res2", "res3", "res4", "res5", "stem"]
     assert sorted(got) == (all_stages if frozen is None else frozen)
+
+
+def test_what_is_not_here_says_what_is():
+    with pytest.raises(ImportError, match="fasterrcnn_resnet50_fpn_v2 is not here; build"):
+        from retinue.torchvision import fasterrcnn_resnet50_fpn_v2  # noqa: F401
+    with pytest.raises(ImportError, match="ssdlite320_mobilenet_v3_large is not here"):
+        import_module("retinue.torchvision").ssdlite320_mobilenet_v3_large  # noqa: B018
+
+
+def test_fcos_by_name_and_with_other_anchors():
+    with torch.device("meta"):
+        model = fcos_resnet50_fpn(num_classes=7)
+        anchors = AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((0.5, 1.0, 2.0),))
+        with pytest.raises(ValueError, match=r"FCOS: anchor_generator must make one .*got \[3, 3"):
+            fcos_resnet50_fpn(anchor_generator=anchors)
+    assert model.head.cls_score.out_channels == 7
+    assert model.anchor_generator.sizes == ((8,), (16,), (32,), (64,), (128,))  # the strides
+
+
+def test_boxes_without_area_stay_where_boxes_are_all_there_is():
+    transform = GeneralizedRCNNTransform(50, 100, (0.0,), (1.0,))
+    found = Instances((50, 100))
+    found.pred_boxes = Boxes(torch.tensor([[-9.0, 0, -1, 9], [10, 10, 20, 30]]))
+    found.scores, found.pred_classes = torch.tensor([0.9, 0.8]), torch.tensor([1, 2])
+    (kept,) = transform.postprocess([found], [(100, 200)], keep_empty=True)
+    (dropped,) = transform.postprocess([found], [(100, 200)])
+    assert kept["boxes"].tolist() == [[0, 0, 0, 18], [20, 20, 40, 60]]
+    assert dropped["boxes"].tolist() == [[20, 20, 40, 60]]
+    assert kept["labels"].tolist() == [1, 2]
+    assert found.pred_boxes.tensor[0, 0] == -9  # what came in stays
 
 
 def test_models_by_name():

@@ -9,17 +9,25 @@ of target dicts and returns a dict of losses. Label 0 is background.
     model = FasterRCNN(backbone, num_classes=2, rpn_anchor_generator=anchors)
 
 Reading order: rcnn (the models), transform (resizing, and back), backbone (what is asked of a
-backbone), roi_heads and predictors, retinanet, builders (complete models by name).
+backbone), roi_heads and predictors, retinanet and fcos, builders (complete models by name).
 """
+
+import re
+from typing import Any
 
 from retinue.utils.lazy import lazy_exports
 
 _HERE = "retinue.torchvision"
 
-__getattr__, __dir__, __all__ = lazy_exports(
+_NOT_HERE = re.compile(r"_v2$|mobilenet|^SSD|^ssd|_V2_Weights$")
+
+_lookup, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "AnchorGenerator": f"{_HERE}.anchors",
+        "FCOS_ResNet50_FPN_Weights": f"{_HERE}.weights",
+        "FCOS": f"{_HERE}.fcos",
+        "FCOSHead": "retinue.modeling.meta_arch.fcos",
         "FastRCNNPredictor": f"{_HERE}.predictors",
         "FasterRCNN_ResNet50_FPN_Weights": f"{_HERE}.weights",
         "FasterRCNN": f"{_HERE}.rcnn",
@@ -41,9 +49,21 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "RoIHeads": f"{_HERE}.roi_heads",
         "TwoMLPHead": f"{_HERE}.predictors",
         "fasterrcnn_resnet50_fpn": f"{_HERE}.builders",
+        "fcos_resnet50_fpn": f"{_HERE}.builders",
         "keypointrcnn_resnet50_fpn": f"{_HERE}.builders",
         "maskrcnn_resnet50_fpn": f"{_HERE}.builders",
         "resnet_fpn_backbone": f"{_HERE}.builders",
         "retinanet_resnet50_fpn": f"{_HERE}.builders",
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    if _NOT_HERE.search(name):
+        raise ImportError(
+            f"retinue.torchvision: {name} is not here; build FasterRCNN, MaskRCNN, RetinaNet or"
+            " FCOS on a backbone of your own, such as torchvision.models.mobilenet_v2().features"
+            " with out_channels set, or use fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn,"
+            " keypointrcnn_resnet50_fpn, retinanet_resnet50_fpn or fcos_resnet50_fpn"
+        )
+    return _lookup(name)

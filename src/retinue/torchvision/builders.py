@@ -15,10 +15,12 @@ from torch import nn
 
 from retinue.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
 from retinue.modeling.backbone.resnet import BasicStem, ResNet
+from retinue.torchvision.fcos import FCOS
 from retinue.torchvision.rcnn import FasterRCNN, KeypointRCNN, MaskRCNN
 from retinue.torchvision.retinanet import RetinaNet
 from retinue.torchvision.weights import (
     FasterRCNN_ResNet50_FPN_Weights,
+    FCOS_ResNet50_FPN_Weights,
     KeypointRCNN_ResNet50_FPN_Weights,
     MaskRCNN_ResNet50_FPN_Weights,
     ResNetWeights,
@@ -30,6 +32,7 @@ from retinue.utils.errors import InputError, unknown_name
 __all__ = [
     "PyramidBackbone",
     "fasterrcnn_resnet50_fpn",
+    "fcos_resnet50_fpn",
     "keypointrcnn_resnet50_fpn",
     "maskrcnn_resnet50_fpn",
     "resnet_fpn_backbone",
@@ -118,6 +121,7 @@ def _load(model: nn.Module, path: str) -> None:
 
 
 _KNOWN_WEIGHTS: dict[str, Any] = {
+    "FCOS": FCOS_ResNet50_FPN_Weights,
     "FasterRCNN": FasterRCNN_ResNet50_FPN_Weights,
     "KeypointRCNN": KeypointRCNN_ResNet50_FPN_Weights,
     "MaskRCNN": MaskRCNN_ResNet50_FPN_Weights,
@@ -224,6 +228,26 @@ def retinanet_resnet50_fpn(
     """Build :class:`RetinaNet` as :func:`fasterrcnn_resnet50_fpn` builds Faster R-CNN."""
     return _build(
         RetinaNet,
+        num_classes,
+        weights,
+        weights_backbone,
+        trainable_backbone_layers,
+        kwargs,
+        extra_levels="p6p7",
+    )
+
+
+def fcos_resnet50_fpn(
+    *,
+    weights: Any = None,
+    num_classes: int = 91,
+    weights_backbone: Any = None,
+    trainable_backbone_layers: int | None = None,
+    **kwargs: Any,
+) -> FCOS:
+    """Build :class:`FCOS` as :func:`fasterrcnn_resnet50_fpn` builds Faster R-CNN."""
+    return _build(
+        FCOS,
         num_classes,
         weights,
         weights_backbone,

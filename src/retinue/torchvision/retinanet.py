@@ -1,15 +1,13 @@
 """RetinaNet from a backbone, anchors and a number of classes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from retinue.modeling.box_regression import Box2BoxTransform
 from retinue.modeling.matcher import Matcher
 from retinue.modeling.meta_arch import retinanet
-from retinue.structures import Instances
 from retinue.torchvision.anchors import AnchorGenerator
 from retinue.torchvision.backbone import (
     NamedFeatures,
@@ -17,13 +15,13 @@ from retinue.torchvision.backbone import (
     image_statistics,
     look_at_backbone,
 )
-from retinue.torchvision.names import take_torchvision_names
-from retinue.torchvision.transform import GeneralizedRCNNTransform, check_targets
+from retinue.torchvision.dense import TargetsAndDicts
+from retinue.torchvision.transform import GeneralizedRCNNTransform
 
 __all__ = ["RetinaNet"]
 
 
-class RetinaNet(retinanet.RetinaNet):
+class RetinaNet(TargetsAndDicts, retinanet.RetinaNet):
     """Classes and boxes for every anchor of every feature map.
 
     Lin et al., "Focal Loss for Dense Object Detection" (2017), https://arxiv.org/abs/1708.02002.
@@ -52,7 +50,7 @@ class RetinaNet(retinanet.RetinaNet):
         InputError: If backbone, anchors and head don't fit together.
     """
 
-    takes_torchvision_names = True
+    loss_names: ClassVar = {"loss_cls": "classification", "loss_box_reg": "bbox_regression"}
 
     def __init__(
         self,
@@ -102,49 +100,9 @@ class RetinaNet(retinanet.RetinaNet):
             pixel_std=image_std,
             input_format="RGB",
         )
-        self.transform = GeneralizedRCNNTransform(
-            min_size, max_size, image_mean, image_std, **kwargs
+        self._take_torchvision_form(
+            GeneralizedRCNNTransform(min_size, max_size, image_mean, image_std, **kwargs)
         )
-        take_torchvision_names(self, "backbone.body.fpn.")
-
-    def forward(  # type: ignore[override]
-        self,
-        images: Sequence[torch.Tensor],
-        targets: Sequence[Mapping[str, torch.Tensor]] | None = None,
-    ) -> dict[str, torch.Tensor] | list[dict[str, torch.Tensor]]:
-        """Compute losses in training, else detections.
-
-        Args:
-            images: ``(C, H, W)`` each, RGB floats in [0, 1], of any size.
-            targets: in training, per image ``boxes`` ``(M, 4)`` in pixels and ``labels`` ``(M,)``.
-
-        Returns:
-            the losses ``classification`` and ``bbox_regression``; or per image ``boxes``,
-            ``labels`` and ``scores``, best first.
-
-        Raises:
-            InputError: If an image or target is missing or wrong.
-        """
-        if self.training:
-            check_targets(targets, len(images), ["boxes", "labels"], self.num_classes)
-        batch, truths = self.transform(images, targets if self.training else None)
-        by_name = self.backbone(batch.tensor)
-        features = [by_name[name] for name in self.head_in_features]  # (N, C, H, W) each
-        predictions = self.head(features)
-        if truths is not None:
-            losses = self.forward_training(batch, features, predictions, truths)
-            return {
-                "classification": losses["loss_cls"],
-                "bbox_regression": losses["loss_box_reg"],
-            }
-        detections = self.forward_inference(batch, features, predictions)
-        return self.transform.postprocess(detections, [(i.shape[-2], i.shape[-1]) for i in images])
-
-    def _decode_per_level_predictions(self, *args: Any) -> Instances:
-        """Decode the best pairs of one level of one image; boxes are clipped before suppression."""
-        found = super()._decode_per_level_predictions(*args)
-        found.pred_boxes.clip(found.image_size)
-        return found
 
 
 def _default_anchors(num_levels: int) -> AnchorGenerator:

@@ -112,20 +112,27 @@ class GeneralizedRCNNTransform(nn.Module):
             )
 
     def postprocess(
-        self, results: Sequence[Instances], sizes: Sequence[tuple[int, int]]
+        self,
+        results: Sequence[Instances],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        keep_empty: bool = False,
     ) -> list[dict[str, torch.Tensor]]:
         """Scale detections to the images as given.
 
         Args:
             results: per image, in pixels of the network input.
             sizes: ``(height, width)`` of each image as given.
+            keep_empty: keep boxes that end up without area, as torchvision does where boxes are
+                all there is.
 
         Returns:
             Per image ``boxes`` ``(M, 4)``, ``labels`` ``(M,)``, ``scores`` ``(M,)``; with a mask
             branch ``masks`` ``(M, 1, H, W)`` in [0, 1]; with a keypoint branch ``keypoints``
             ``(M, K, 3)`` (x, y, 1) and ``keypoints_scores`` ``(M, K)`` logits.
         """
-        return [_to_dict(r, size) for r, size in zip(results, sizes, strict=True)]
+        to_dict = _boxes_to_dict if keep_empty else _to_dict
+        return [to_dict(r, size) for r, size in zip(results, sizes, strict=True)]
 
 
 def _to_instances(target: Target, old_hw: Sequence[int], new_hw: tuple[int, int]) -> Instances:
@@ -145,6 +152,13 @@ def _to_instances(target: Target, old_hw: Sequence[int], new_hw: tuple[int, int]
         xy = xy * scale_xy.to(xy.device)
         truth.gt_keypoints = Keypoints(torch.cat((xy, visibility), dim=2))
     return truth
+
+
+def _boxes_to_dict(result: Instances, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+    boxes = result.pred_boxes.clone()
+    boxes.scale(size[1] / result.image_size[1], size[0] / result.image_size[0])
+    boxes.clip(size)
+    return {"boxes": boxes.tensor, "labels": result.pred_classes, "scores": result.scores}
 
 
 def _to_dict(result: Instances, size: tuple[int, int]) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ import torch
 from retinue.utils.errors import InputError, unknown_name
 
 __all__ = [
+    "FCOS_ResNet50_FPN_Weights",
     "FasterRCNN_ResNet50_FPN_Weights",
     "KeypointRCNN_ResNet50_FPN_Weights",
     "MaskRCNN_ResNet50_FPN_Weights",
@@ -97,6 +98,13 @@ class RetinaNet_ResNet50_FPN_Weights(_Weights):
     """Of :func:`retinanet_resnet50_fpn`."""
 
     COCO_V1 = "retinanet_resnet50_fpn_coco-eeacb38b.pth"
+    DEFAULT = COCO_V1
+
+
+class FCOS_ResNet50_FPN_Weights(_Weights):
+    """Of :func:`fcos_resnet50_fpn`."""
+
+    COCO_V1 = "fcos_resnet50_fpn_coco-99b0c9b7.pth"
     DEFAULT = COCO_V1
 
 

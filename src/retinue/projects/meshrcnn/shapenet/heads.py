@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from retinue.config import CfgNode, configurable
 from retinue.layers import Conv2d, ConvTranspose2d, get_norm
 from retinue.layers.weight_init import c2_msra_fill
-from retinue.projects.meshrcnn.ops import GraphConv, Meshes, SubdivideMeshes, vert_align
+from retinue.projects.meshrcnn.ops import Meshes, SubdivideMeshes, vert_align
+from retinue.projects.meshrcnn.refinement import convolve, refinement_layers
 from retinue.projects.meshrcnn.shapenet.coords import project_verts
 from retinue.utils.errors import InputError
 
@@ -116,14 +117,9 @@ class MeshRefinementStage(nn.Module):
         gconv_init: str = "normal",
     ) -> None:
         super().__init__()
-        self.bottleneck = nn.Linear(img_feat_dim, hidden_dim)
-        self.vert_offset = nn.Linear(hidden_dim + 3, 3)
-        dims = [hidden_dim + vert_feat_dim + 3] + [hidden_dim + 3] * (stage_depth - 1)
-        self.gconvs = nn.ModuleList(GraphConv(dim, hidden_dim, init=gconv_init) for dim in dims)
-        nn.init.normal_(self.bottleneck.weight, std=0.01)
-        nn.init.zeros_(self.bottleneck.bias)
-        nn.init.zeros_(self.vert_offset.weight)  # nothing moves at first
-        nn.init.zeros_(self.vert_offset.bias)
+        self.bottleneck, self.vert_offset, self.gconvs = refinement_layers(
+            img_feat_dim, vert_feat_dim, hidden_dim, stage_depth, gconv_init
+        )
 
     def forward(
         self,
@@ -148,10 +144,7 @@ class MeshRefinementStage(nn.Module):
         known = [] if vert_feats is None else [vert_feats]
         read = self.bottleneck(read.flatten(0, 1)[index]).relu()
         hidden = torch.cat((read, place, *known), dim=1)
-        for convolution in self.gconvs:
-            vert_feats = convolution(hidden, meshes.edges_packed()).relu()
-            hidden = torch.cat((vert_feats, place), dim=1)
-        assert vert_feats is not None
+        vert_feats, hidden = convolve(self.gconvs, hidden, place, meshes.edges_packed())
         return meshes.offset_verts(self.vert_offset(hidden).tanh()), vert_feats
 
 

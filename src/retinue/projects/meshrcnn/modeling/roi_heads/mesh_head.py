@@ -22,7 +22,6 @@ from torch import nn
 from retinue.config import CfgNode, configurable
 from retinue.layers import ShapeSpec
 from retinue.projects.meshrcnn.ops import (
-    GraphConv,
     Meshes,
     SubdivideMeshes,
     chamfer_distance,
@@ -30,6 +29,7 @@ from retinue.projects.meshrcnn.ops import (
     sample_points_from_meshes,
     vert_align,
 )
+from retinue.projects.meshrcnn.refinement import convolve, refinement_layers
 from retinue.projects.meshrcnn.structures.mesh import MeshInstances, batch_crop_meshes_within_box
 from retinue.structures import Instances
 from retinue.utils.registry import Registry
@@ -80,15 +80,9 @@ class MeshRefinementStage(nn.Module):
         gconv_init: str = "normal",
     ) -> None:
         super().__init__()
-        self.bottleneck = nn.Linear(img_feat_dim, hidden_dim)
-        self.verts_offset = nn.Linear(hidden_dim + 3, 3)
-        dims = [hidden_dim + vert_feat_dim + 3] + [hidden_dim + 3] * (stage_depth - 1)
-        self.gconvs = nn.ModuleList(GraphConv(dim, hidden_dim, init=gconv_init) for dim in dims)
-
-        nn.init.normal_(self.bottleneck.weight, std=0.01)
-        nn.init.zeros_(self.bottleneck.bias)
-        nn.init.zeros_(self.verts_offset.weight)  # nothing moves at first
-        nn.init.zeros_(self.verts_offset.bias)
+        self.bottleneck, self.verts_offset, self.gconvs = refinement_layers(
+            img_feat_dim, vert_feat_dim, hidden_dim, stage_depth, gconv_init
+        )
 
     def forward(
         self, x: torch.Tensor, mesh: Meshes, vert_feats: torch.Tensor | None = None
@@ -107,10 +101,7 @@ class MeshRefinementStage(nn.Module):
         read = vert_align(x, mesh, return_packed=True, padding_mode="border")  # (V, C)
         known = [] if vert_feats is None else [vert_feats]
         hidden = torch.cat((*known, self.bottleneck(read).relu(), place), dim=1)
-        for convolution in self.gconvs:
-            vert_feats = convolution(hidden, mesh.edges_packed()).relu()
-            hidden = torch.cat((vert_feats, place), dim=1)
-        assert vert_feats is not None
+        vert_feats, hidden = convolve(self.gconvs, hidden, place, mesh.edges_packed())
         return mesh.offset_verts(self.verts_offset(hidden).tanh()), vert_feats
 
 
