@@ -53,6 +53,26 @@ def test_a_script_and_its_processes(tmp_path, command):
 
 
 @pytest.mark.slow
+def test_processes_in_a_clone_of_detectron2(tmp_path):
+    """Where ``detectron2`` in the working directory is the real one."""
+    for package in ("detectron2", "detectron2/config"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('the real one')")
+    script = tmp_path / "tools" / "train_net.py"
+    script.parent.mkdir()
+    script.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue.compat", str(script)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+
+    assert done.stdout.splitlines()[1:] == ["worker retinue.structures.boxes", "child 0.6"]
+    assert done.returncode == 3
+
+
+@pytest.mark.slow
 def test_a_module_beside_the_working_directory(tmp_path):
     (tmp_path / "tool.py").write_text("import sys, detectron2; print(sys.argv[1:])")
     done = subprocess.run(

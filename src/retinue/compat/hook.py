@@ -35,7 +35,15 @@ from retinue.compat.modules import (
     ShimLoader,
     undo_additions,
 )
-from retinue.compat.served import COLLECTIONS, COMPILED, FALLBACKS, PACKAGES, home_of, names_of
+from retinue.compat.served import (
+    COLLECTIONS,
+    COMPILED,
+    FALLBACKS,
+    PACKAGES,
+    STAND_INS,
+    home_of,
+    names_of,
+)
 
 __all__ = ["install", "is_installed", "real_detectron2", "uninstall"]
 
@@ -72,7 +80,8 @@ def _spec_of_collection(name: str, path: Sequence[str] | None) -> ModuleSpec | N
     if rows is None:
         return None
     is_package = not rows or name in ("fvcore.nn", "fvcore.transforms", "iopath", "iopath.common")
-    real = PathFinder.find_spec(name, path)
+    places = [p for p in sys.path if p != STAND_INS] if path is None else path
+    real = PathFinder.find_spec(name, places)
     spec = ModuleSpec(name, CollectionLoader(real), origin="retinue", is_package=is_package)
     if is_package:  # what isn't listed falls through to the real package
         spec.submodule_search_locations = list((real and real.submodule_search_locations) or [])

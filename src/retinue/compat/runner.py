@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retinue.compat.hook import install
+from retinue.compat.served import STAND_INS
 from retinue.compat.tools.table import find_tool, run_tool, why_no_tool
 from retinue.utils.errors import InputError
 
 __all__ = ["NoProgramError", "run_program"]
-
-STAND_INS = Path(__file__).parent / "stand_ins"
-"""Packages that install the hook when imported, for processes that start without it."""
 
 
 class NoProgramError(InputError):
@@ -24,12 +22,11 @@ class NoProgramError(InputError):
 
 def _serve_in_subprocesses() -> None:
     """Let spawned workers and started programs find detectron2, fvcore and iopath."""
-    folder = str(STAND_INS)
     paths = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    if folder not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join([folder, *paths])
-    if folder not in sys.path:
-        sys.path.append(folder)  # spawned workers take over the path
+    if STAND_INS not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([STAND_INS, *paths])
+    if STAND_INS not in sys.path:  # spawned workers take over the path
+        sys.path.insert(0, STAND_INS)  # before a clone of detectron2 in the working directory
 
 
 def run_program(arguments: Sequence[str]) -> None:
@@ -60,7 +57,7 @@ def run_program(arguments: Sequence[str]) -> None:
         return
     if is_module:
         sys.argv = list(arguments[1:])
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(1, os.getcwd())
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         return
     sys.argv = list(arguments)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 
 __all__ = [
     "COLLECTIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "FALLBACKS",
     "PACKAGES",
     "REGISTRATIONS",
+    "STAND_INS",
     "VERSION",
     "VERSIONS",
     "home_of",
@@ -26,6 +28,9 @@ __all__ = [
     "modules_with_members",
     "names_of",
 ]
+
+STAND_INS = str(Path(__file__).parent / "stand_ins")
+"""Packages that install the hook when imported, for processes that start without it."""
 
 VERSION = "0.6"
 """The version of detectron2 whose interface is served."""
