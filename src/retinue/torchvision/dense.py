@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from retinue.modeling.meta_arch.dense_detector import DenseDetector
 from retinue.structures import Instances
@@ -23,7 +22,7 @@ class TargetsAndDicts(DenseDetector):
     num_classes: int
     transform: GeneralizedRCNNTransform
 
-    def _take_torchvision_form(self, transform: nn.Module) -> None:
+    def _take_torchvision_form(self, transform: GeneralizedRCNNTransform) -> None:
         self.transform = transform
         take_torchvision_names(self, "backbone.body.fpn.")
 
