@@ -139,6 +139,14 @@ def test_an_argument_that_is_almost_right(caplog):
     assert "unknown argument 'mask_heads'" in caplog.text
 
 
+def test_channels_of_pointrends_coarse_head():
+    cfg = model_zoo.get_config(f"{PROJECTS}PointRend/{POINT_REND}")
+    cfg.MODEL.FPN.OUT_CHANNELS = 32
+    message = r"MODEL\.ROI_MASK_HEAD\.CONV_DIM, is 256, but .*IN_FEATURES have 32 channels"
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        build_model(cfg)
+
+
 def test_augmentation_of_another_kind_of_model():
     cfg = model_zoo.get_config(RETINANET)
     cfg.MODEL.DEVICE = "cpu"

@@ -71,6 +71,9 @@ class ConvFCHead(nn.Module):
         conv_dim: channels of the convolutions; the first is left out if the input has no more.
         fc_dims: width of each fully connected layer.
         output_shape: what is predicted for each region.
+
+    Raises:
+        InputError: If the input has fewer channels than the convolutions.
     """
 
     _version = 2
@@ -87,6 +90,12 @@ class ConvFCHead(nn.Module):
         super().__init__()
         self.output_shape = tuple(output_shape)
         channels, height, width = input_shape.channels, input_shape.height, input_shape.width
+        if (channels or 0) < conv_dim:
+            raise InputError(
+                f"ConvFCHead: conv_dim, MODEL.ROI_MASK_HEAD.CONV_DIM, is {conv_dim}, but feature"
+                f" maps in MODEL.ROI_MASK_HEAD.IN_FEATURES have {channels} channels together; set"
+                " CONV_DIM to as many or fewer"
+            )
         self.conv_layers: list[Conv2d] = []
         if (channels or 0) > conv_dim:
             self.reduce_channel_dim_conv = Conv2d(channels, conv_dim, 1, activation=F.relu)
