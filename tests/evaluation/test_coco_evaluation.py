@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -188,15 +189,23 @@ def test_nothing_predicted(golden_name, tmp_path, caplog, keeps_files):
     evaluator.process([{"image_id": 20}], [{"sem_seg": None}])
 
 
-def test_a_class_outside_the_dataset_is_named(golden_name):
+def test_a_class_outside_the_dataset_is_named(golden_name, caplog):
+    """In the log at once, and by ``evaluate``, which is where detectron2 raises."""
     instances = predicted([])
     row = Instances((10, 10))
     row.pred_boxes, row.scores = Boxes(torch.ones(1, 4)), torch.ones(1)
     row.pred_classes = torch.tensor([4])
     evaluator = COCOEvaluator(golden_name)
     evaluator.process([{"image_id": 10}], [{"instances": instances}])
-    with pytest.raises(AssertionError, match=r"classes 0 to 3 .*got a prediction of class 4"):
-        evaluator.process([{"image_id": 20}], [{"instances": row}])
+    evaluator.process([{"image_id": 20}], [{"instances": row}])
+    message = r"classes 0 to 3 .*got a prediction of class 4"
+    assert re.search(message, caplog.text)
+    evaluator.process([{"image_id": 30}], [{"instances": row}])
+    assert len(re.findall(message, caplog.text)) == 1
+    with pytest.raises(AssertionError, match=message):
+        evaluator.evaluate()
+    evaluator.reset()
+    assert evaluator.evaluate() == {}
 
 
 def test_an_image_that_stands_in_for_an_unreadable_one_counts_once(golden_name, tmp_path):
@@ -220,7 +229,7 @@ def test_class_names_that_do_not_fit(register):
 
 def test_a_dataset_without_a_mapping_has_its_own_ids(register):
     with pytest.raises(AssertionError, match=r"classes 3, 5, 9, 11 .*has the dataset been loaded"):
-        feed(COCOEvaluator(register(GOLDEN["dataset"])))
+        feed(COCOEvaluator(register(GOLDEN["dataset"]))).evaluate()
 
 
 def test_a_file_that_is_not_cocos(register):
@@ -236,7 +245,7 @@ def test_wrong_arguments(golden_name, register):
     MetadataCatalog.remove("retinue_test_without_file")
     evaluator = COCOEvaluator(golden_name)
     with pytest.raises(AssertionError, match="predictions have 3, annotations 3, and there are 17"):
-        feed(evaluator)
+        feed(evaluator).evaluate()
 
 
 def test_a_config_in_place_of_tasks(golden_name):

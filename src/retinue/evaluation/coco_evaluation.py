@@ -146,6 +146,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._recalls: dict[str, ProposalRecall] = {}
         self._has_any = False
         self._image_ids: set[Any] = set()
+        self._refused: InputError | None = None
 
     @property
     def _is_streaming(self) -> bool:
@@ -177,13 +178,23 @@ class COCOEvaluator(DatasetEvaluator):
             if len(prediction) > 1:
                 self._has_any = True
                 if self._is_streaming:
-                    self._stream(prediction)
+                    self._stream_or_refuse(prediction)
                 else:
                     self._predictions.append(prediction)
 
     def _to_results(self, instances: Instances, image_id: int) -> list[dict[str, Any]]:
         """Return one image's predictions, a dict each."""
         return instances_to_coco_json(instances, image_id)
+
+    def _stream_or_refuse(self, prediction: dict[str, Any]) -> None:
+        """Keep an error for ``evaluate``, where detectron2 has it; it is logged at once."""
+        if self._refused is not None:
+            return
+        try:
+            self._stream(prediction)
+        except InputError as error:
+            self._logger.error("%s; evaluate() will fail", error)
+            self._refused = error
 
     def _stream(self, prediction: dict[str, Any]) -> None:
         image_id = prediction["image_id"]
@@ -267,25 +278,28 @@ class COCOEvaluator(DatasetEvaluator):
     def _evaluate_streams(self, img_ids: Iterable[int] | None) -> None:
         """Fill ``_results`` from the streams of all processes."""
         states = {task: stream.state() for task, stream in self._streams.items()}
-        shards: list[Any] = [(states, self._recalls, self._has_any)]
+        shards: list[Any] = [(states, self._recalls, self._has_any, self._refused)]
         if self._distributed:
             comm.synchronize()
             shards = comm.gather(shards[0], dst=0)
             if not comm.is_main_process():
                 return
-        if not any(has_any for _, _, has_any in shards):
+        for *_, refused in shards:
+            if refused is not None:
+                raise refused
+        if not any(has_any for _, _, has_any, _ in shards):
             self._logger.warning("COCOEvaluator: there are no predictions to evaluate.")
             return
         recalls: dict[str, ProposalRecall] = {}
-        for _, shard, _ in shards:
+        for _, shard, *_ in shards:
             for name, recall in shard.items():
                 recalls.setdefault(name, ProposalRecall()).merge(recall)
         if recalls:
             self._report_recalls(recalls)
-        for task in sorted({task for states, _, _ in shards for task in states}):
+        for task in sorted({task for states, *_ in shards for task in states}):
             params = _params(task, self._max_dets_per_image, self._kpt_oks_sigmas)
             whole = CocoStream(self._coco_api, task, params)
-            whole.absorb(states[task] for states, _, _ in shards if task in states)
+            whole.absorb(states[task] for states, *_ in shards if task in states)
             coco_eval = whole.finish(img_ids)
             if coco_eval is not None:
                 coco_eval.summarize()
