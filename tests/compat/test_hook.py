@@ -291,6 +291,21 @@ def test_modules_left_out_say_why(hook, module):
 def test_names_left_out_say_why_and_what_to_use(hook):
     with pytest.raises(ImportError, match=r"Caffe2Tracer is not carried over.*torch\.export"):
         from detectron2.export import Caffe2Tracer  # noqa: F401
+    with pytest.raises(ImportError, match=r"export\.c10 is not carried over.*torch\.export"):
+        from detectron2.export import c10  # noqa: F401
+
+
+def test_names_left_out_are_not_there_for_who_asks_first(hook):
+    import detectron2.export
+    import detectron2.layers.mask_ops as mask_ops
+
+    for name in ("Caffe2Tracer", "Caffe2Model", "export_onnx_model", "api", "no_such_name"):
+        assert not hasattr(detectron2.export, name)
+        assert getattr(detectron2.export, name, "mine") == "mine"
+    assert not hasattr(mask_ops, "_do_paste_mask")
+    assert getattr(mask_ops, "_do_paste_mask", "mine") == "mine"
+    with pytest.raises(AttributeError, match=r"Caffe2Tracer is not carried over.*torch\.export"):
+        detectron2.export.Caffe2Tracer  # noqa: B018
 
 
 def test_private_names_left_out_say_what_to_use(hook):
@@ -302,8 +317,12 @@ def test_private_names_left_out_say_what_to_use(hook):
         served = importlib.import_module(module)
         assert rows.keys().isdisjoint(vars(served))
         for name, reason in rows.items():
-            with pytest.raises(ImportError, match=rf"{module}\.{name} is not carried over"):
+            message = rf"{module}\.{name} is not carried over"
+            assert not hasattr(served, name)
+            with pytest.raises(AttributeError, match=message):
                 getattr(served, name)
+            with pytest.raises(ImportError, match=message):
+                exec(f"from {module} import {name}")
             assert "use " in reason
     with pytest.raises(ImportError, match="cannot import name '_do_paste_musk'"):
         from detectron2.layers.mask_ops import _do_paste_musk  # noqa: F401

@@ -6,11 +6,24 @@ import functools
 from collections.abc import Mapping
 from importlib import resources
 
-__all__ = ["CompiledExtensionError", "NotCarriedError", "lacks_names", "why_absent"]
+__all__ = [
+    "CompiledExtensionError",
+    "NotCarriedError",
+    "NotCarriedNameError",
+    "lacks_names",
+    "why_absent",
+]
 
 
 class NotCarriedError(ImportError):
-    """A module or name of detectron2's that retinue leaves out on purpose."""
+    """A module of detectron2's that retinue leaves out on purpose, or a name imported from one."""
+
+
+class NotCarriedNameError(AttributeError):
+    """The same for a name that is looked up in a module, for which ``hasattr`` is False.
+
+    Python allows no class that is an ``ImportError`` too.
+    """
 
 
 class CompiledExtensionError(ModuleNotFoundError):

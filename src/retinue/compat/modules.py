@@ -10,14 +10,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import opcode
 import sys
 from collections.abc import Mapping
 from importlib.abc import InspectLoader, Loader
 from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from retinue.compat.absent import NotCarriedError, lacks_names, why_absent
+from retinue.compat.absent import NotCarriedError, NotCarriedNameError, lacks_names, why_absent
 from retinue.compat.served import (
     REGISTRATIONS,
     VERSION,
@@ -48,9 +49,20 @@ def _look_up(module: str, name: str, rows: Mapping[str, str]) -> Any:
         return logging.getLogger(module) if name == rows[name] == "logger" else resolve(rows[name])
     if names_of(f"{module}.{name}") is not None:
         return importlib.import_module(f"{module}.{name}")
-    if reason := why_absent(module, name):
-        raise NotCarriedError(reason)
+    if reason := why_absent(module, name) or why_absent(f"{module}.{name}"):
+        if _is_import_statement(sys._getframe(2)):
+            raise NotCarriedError(reason)
+        raise NotCarriedNameError(reason, name=name)
     raise _missing(module, name)
+
+
+def _is_import_statement(frame: FrameType) -> bool:
+    """Whether what runs in a frame is ``from module import name``.
+
+    Python makes a bare ImportError of its own of an AttributeError there, so that statement has to
+    get ours; ``hasattr`` and ``getattr`` with a default need an AttributeError.
+    """
+    return frame.f_code.co_code[frame.f_lasti] == opcode.opmap["IMPORT_FROM"]
 
 
 class AliasLoader(InspectLoader):
