@@ -116,6 +116,13 @@ def test_lvis_by_hand(lvis, tmp_path, capsys):
     assert (tmp_path / "out" / "instances_predictions.pth").exists()
 
 
+def test_lvis_keeps_predictions_until_it_evaluates(lvis):
+    evaluator = LVISEvaluator(NAME)
+    for image_id, instances in lvis_outputs():
+        evaluator.process([{"image_id": image_id}], [{"instances": instances}])
+    assert [len(p["instances"]) for p in evaluator._predictions] == [1, 3]
+
+
 def test_lvis_without_predictions_and_with_proposals(lvis, metadata, caplog):
     evaluator = LVISEvaluator(NAME, tasks=("bbox",), max_dets_per_image=5)
     assert evaluator.evaluate() == {}

@@ -46,6 +46,7 @@ def evaluate(tmp_path):
         found.scores = torch.linspace(0.9, 0.5, len(predicted))
         found.pred_classes = torch.zeros(len(predicted), dtype=torch.int64)
         evaluator.process([{"image_id": 1}], [{"instances": found}])
+        assert len(evaluator._predictions) == 1  # kept until now
         return evaluator.evaluate()["bbox"]
 
     yield run

@@ -31,6 +31,9 @@ MAX_DETECTIONS = 300
 class LVISEvaluator(COCOEvaluator):
     """AP of boxes and masks, and recall of proposals, by LVIS's rules.
 
+    Predictions of all images stay in memory until ``evaluate``, with or without an ``output_dir``;
+    masks run-length encoded.
+
     Args:
         dataset_name: a registered dataset with a file in LVIS's format.
         tasks: ``"bbox"``, ``"segm"``; None is what the predictions have.

@@ -142,7 +142,10 @@ class RotatedCOCOeval(COCOeval_opt):
 
 
 class RotatedCOCOEvaluator(COCOEvaluator):
-    """``COCOEvaluator`` for models that predict ``RotatedBoxes``; boxes only."""
+    """``COCOEvaluator`` for models that predict ``RotatedBoxes``; boxes only.
+
+    Predictions of all images stay in memory until ``evaluate``, with or without an ``output_dir``.
+    """
 
     def _read_annotations(self, path: str) -> hotcoco.COCO:
         with open(path, encoding="utf-8") as file:
