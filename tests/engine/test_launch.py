@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torch.multiprocessing as mp
 
 from retinue.engine import DEFAULT_TIMEOUT, launch
 
@@ -33,6 +35,36 @@ def test_one_process_is_this_one():
 def test_several_machines_need_an_address():
     with pytest.raises(ValueError, match="2 machines need a dist_url that all of them reach"):
         launch(print, 1, num_machines=2, dist_url="auto")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """How many processes would have been started."""
+    numbers = []
+    monkeypatch.setattr(mp, "spawn", lambda *args, nprocs, **more: numbers.append(nprocs))
+    return numbers
+
+
+def test_processes_without_gpus_are_told(started, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    launch(print, 4)
+    assert started == [4]
+    assert [r.getMessage() for r in caplog.records] == [
+        "4 GPUs were asked for, but PyTorch finds none here: 4 processes start and share the CPU;"
+        " --num-gpus 1 (or num_gpus=1) starts one"
+    ]
+
+
+def test_more_gpus_than_there_are(started, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(
+        ValueError, match=r"4 GPUs a machine were asked for, .* has 2: --num-gpus 2"
+    ):
+        launch(print, 4)
+    launch(print, 2)
+    assert started == [2]
+    assert not caplog.records
 
 
 @pytest.mark.slow

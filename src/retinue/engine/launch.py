@@ -51,7 +51,8 @@ def launch(
         What ``main_func`` returns, if this process runs it itself.
 
     Raises:
-        InputError: If several machines have no common ``dist_url``.
+        InputError: If several machines have no common ``dist_url``, or this machine has GPUs, but
+            fewer.
     """
     if _is_started_by_torchrun():
         return _join_torchrun(main_func, args, timeout)
@@ -59,6 +60,7 @@ def launch(
     if world_size <= 1:
         return main_func(*args)
 
+    _check_gpus(num_gpus_per_machine)
     if dist_url in (None, "auto"):
         if num_machines > 1:
             raise InputError(
@@ -76,6 +78,24 @@ def launch(
         daemon=False,
     )
     return None
+
+
+def _check_gpus(num_asked: int) -> None:
+    """Refuse more processes than GPUs; where there is no GPU at all, say what happens."""
+    if torch.cuda.is_available():
+        num_gpus = torch.cuda.device_count()
+        if num_gpus < num_asked:
+            raise InputError(
+                f"launch: {num_asked} GPUs a machine were asked for, but this machine has"
+                f" {num_gpus}: --num-gpus {num_gpus} (or num_gpus={num_gpus}) uses all of them"
+            )
+    elif num_asked > 1:
+        logger.warning(
+            "%d GPUs were asked for, but PyTorch finds none here: %d processes start and share the"
+            " CPU; --num-gpus 1 (or num_gpus=1) starts one",
+            num_asked,
+            num_asked,
+        )
 
 
 def _is_started_by_torchrun() -> bool:
@@ -105,12 +125,6 @@ def _distributed_worker(
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> None:
     """Run ``main_func`` as one of the processes that ``launch`` starts."""
-    has_gpu = torch.cuda.is_available()
-    if has_gpu and torch.cuda.device_count() < num_gpus_per_machine:
-        raise InputError(
-            f"launch: {num_gpus_per_machine} GPUs a machine were asked for, but this machine has"
-            f" {torch.cuda.device_count()}"
-        )
     rank = machine_rank * num_gpus_per_machine + local_rank
     try:
         dist.init_process_group(
