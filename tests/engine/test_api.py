@@ -160,6 +160,29 @@ def test_training_evaluating_and_resuming(tmp_path):
         assert measured.results["bbox"]["AP"] == expected
 
 
+@pytest.mark.slow
+def test_averaged_weights_are_loaded_as_they_were_evaluated(tmp_path):
+    """The averages stay near the demo's weights; those that were trained go astray."""
+    data = write_shapes(tmp_path / "data", num_train=4, num_val=4)
+    train, val = (data.train_json, data.train_images), (data.val_json, data.val_images)
+    opts = [
+        "RETINUE.EMA_DECAY", 0.999, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.BASE_LR", 0.05,
+        "SOLVER.WARMUP_ITERS", 0, "TEST.EVAL_PERIOD", 0,
+    ]  # fmt: skip
+    options = {"device": "cpu", "num_pictures": 1}
+    run = retinue.train("demo", train, val, output=tmp_path / "out", epochs=1, opts=opts, **options)
+    assert run.detector.cfg.MODEL.WEIGHTS.endswith("model_final.pth?weights=ema")
+    reported = run.results["bbox"]["AP"]
+    assert reported > 20
+    scores = {
+        model: retinue.evaluate(model, val, output=tmp_path / "eval", **options).results["bbox"]
+        for model in (run.output, run.detector, f"{run.output}?weights=model")
+    }
+
+    assert [round(score["AP"], 6) for score in scores.values()][:2] == [round(reported, 6)] * 2
+    assert scores[f"{run.output}?weights=model"]["AP"] != pytest.approx(reported)
+
+
 def test_other_classes_are_refused(detector, tmp_path):
     data = write_shapes(tmp_path / "data", num_train=1, num_val=1)
     content = json.loads(data.val_json.read_text())

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from retinue.checkpoint import DetectionCheckpointer
 from retinue.checkpoint.checkpointer import CheckpointError
 from retinue.checkpoint.reader import read_checkpoint
+from retinue.cli.main import app
 from retinue.data import DatasetCatalog, MetadataCatalog
 from retinue.engine import (
     DefaultTrainer,
@@ -20,6 +22,7 @@ from retinue.engine import (
     SimpleTrainer,
     create_ddp_model,
 )
+from retinue.engine.averaging import prefer_averages
 from retinue.engine.run_plan import num_training_images, plan_epochs
 from retinue.evaluation import DatasetEvaluator
 
@@ -91,7 +94,8 @@ def test_the_layout_of_the_output(small_cfg):
     assert rows[-1]["bbox/AP"] == pytest.approx(results["bbox"]["AP"])
 
     saved = torch.load(folder / "model_final.pth", weights_only=True)
-    assert list(saved) == ["model", "trainer", "run", "iteration"]
+    assert list(saved) == ["model", "trainer", "run", "iteration", "metrics"]
+    assert saved["metrics"] == {"bbox/AP": results["bbox"]["AP"]}
     assert saved["iteration"] == saved["trainer"]["iteration"] == 5
     assert list(saved["trainer"]["_trainer"]) == ["iteration", "optimizer"]
     assert saved["trainer"]["hooks"]["LRScheduler"]["last_epoch"] == 6
@@ -153,6 +157,118 @@ def test_an_average_of_weights_goes_on_after_a_crash(small_cfg, tmp_path):
     ]
     checkpoint = read_checkpoint(folder / "model_final.pth", weights="ema")
     assert equal(averages[0], checkpoint.weights)
+
+
+def test_what_was_evaluated_is_what_is_loaded(small_cfg, caplog):
+    """Averages by default, the trained weights if asked for; the scores tell them apart."""
+    import retinue
+
+    caplog.set_level(logging.INFO)
+    small_cfg.SEED, small_cfg.RETINUE.EMA_DECAY = 3, 0.9
+    trainer = Trainer(small_cfg)
+    reported = trainer.train()
+    folder = Path(small_cfg.OUTPUT_DIR)
+    (folder / "config.yaml").write_text(small_cfg.dump())
+
+    def score(model, **options):
+        return Trainer.test(small_cfg, retinue.load(model, **options).model)
+
+    raw = Trainer.test(small_cfg, trainer.model.eval())
+    assert raw != reported
+    caplog.clear()
+    assert score(folder) == reported
+    assert caplog.text.count("taking the averaged weights") == 1
+    for same in (folder / "model_final.pth", f"{folder}?weights=ema"):
+        assert score(same) == reported
+    for other in (f"{folder}?weights=model", f"{folder}/model_final.pth?weights=model"):
+        assert score(other) == raw
+    assert score(folder, weights=folder / "model_0000005.pth") == reported
+    assert score(folder, weights=f"{folder}/model_0000005.pth?weights=model") == raw
+
+    (folder / "config.yaml").unlink()  # the record in the file has it, too
+    assert score(folder / "model_final.pth") == reported
+    resumed = Trainer(small_cfg)
+    resumed.resume_or_load()
+    assert equal(outcome(resumed), outcome(trainer))
+    assert equal(resumed._average.model.state_dict(), trainer._average.model.state_dict())
+
+
+def test_averages_of_others_are_not_taken_unasked(tmp_path):
+    weights = {"w": torch.zeros(2)}
+    torch.save({"model": weights, "model_ema": weights}, tmp_path / "a.pth")
+    (tmp_path / "b.pth").write_bytes(b"PK")
+    for name in ("a.pth", "b.pth", "absent.pth"):
+        assert prefer_averages(str(tmp_path / name)) == str(tmp_path / name)
+    assert prefer_averages("") == ""
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_run_killed_in_its_last_evaluation_goes_on(small_cfg, asynchronous):
+    """The final checkpoint is there before the evaluation, and has the metrics after it."""
+    small_cfg.RETINUE.ASYNC_CHECKPOINTS = asynchronous
+    folder = Path(small_cfg.OUTPUT_DIR)
+
+    class Killed(Trainer):
+        @classmethod
+        def test(cls, cfg, model, evaluators=None):
+            raise SystemExit
+
+        def build_writers(self):
+            return []
+
+    killed = Killed(small_cfg)
+    with pytest.raises(SystemExit):
+        killed.train()
+    shown = CliRunner().invoke(app, ["checkpoint", "show", str(folder / "model_final.pth")])
+    assert "metrics" not in shown.stdout
+    before = torch.load(folder / "model_final.pth", weights_only=True)
+
+    resumed = Trainer(small_cfg)
+    resumed.resume_or_load()
+    results = resumed.train()
+    assert resumed.iter == 6
+    after = torch.load(folder / "model_final.pth", weights_only=True)
+    assert after.pop("metrics") == {"bbox/AP": results["bbox"]["AP"]}
+    assert list(after) == list(before)
+    assert equal(before["model"], after["model"])
+    assert after["iteration"] == after["trainer"]["iteration"] == 5
+    assert after["trainer"]["_trainer"]["iteration"] == 5
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+    assert not list(folder.glob(".*"))
+
+    small_cfg.SOLVER.MAX_ITER = 8
+    longer = Trainer(small_cfg)
+    longer.resume_or_load()
+    assert longer.start_iter == 6
+
+
+def test_the_metrics_of_the_final_checkpoint_are_shown(small_cfg, tmp_path):
+    small_cfg.TEST.EVAL_PERIOD = 3
+    results = Trainer(small_cfg).train()
+    final = str(tmp_path / "output" / "model_final.pth")
+    show = ["checkpoint", "show"]
+
+    assert (
+        f"\nmetrics: bbox/AP {results['bbox']['AP']:g}\n"
+        in CliRunner().invoke(app, [*show, final]).stdout
+    )
+    data = json.loads(CliRunner().invoke(app, [*show, "--json", final]).stdout)
+    assert data["metrics"] == {"bbox/AP": results["bbox"]["AP"]}
+    converted = str(tmp_path / "a.safetensors")
+    said = CliRunner().invoke(app, ["convert", final, converted]).stdout
+    assert "no place for iteration, trainer" in said, "the header has the metrics"
+    assert "metrics: bbox/AP" in CliRunner().invoke(app, [*show, converted]).stdout
+    numbered = CliRunner().invoke(app, [*show, final.replace("final", "0000005")]).stdout
+    assert "metrics" not in numbered
+
+
+def test_a_run_that_fails_at_its_end_has_no_metrics(small_cfg):
+    trainer = Trainer(small_cfg)
+    trainer.register_hooks([StopAfter(5)])
+    with pytest.raises(RuntimeError, match="crash"):
+        trainer.train()
+    saved = torch.load(Path(small_cfg.OUTPUT_DIR) / "model_final.pth", weights_only=True)
+    assert "metrics" not in saved
 
 
 def test_weights_are_loaded_without_resuming(small_cfg, tmp_path):

@@ -181,7 +181,8 @@ class TestEarlyStopping:
         trainer = Idle(EvalHook(2, metrics([3, 5, 4, 4])), stopping)
         trainer.train(0, 100)
         assert trainer.iter == 8
-        assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 7
+        saved = torch.load(tmp_path / "model_final.pth", weights_only=True)
+        assert (saved["iteration"], saved["metrics"]) == (7, {"box/AP": 4.0})
         assert "the last 2 evaluations have not been better than box/AP = 5.0" in caplog.text
 
     def test_it_goes_on_waiting_after_a_resume(self):

@@ -11,6 +11,8 @@ from retinue.cli.main import app
 from retinue.model_zoo import entries as table
 from retinue.model_zoo import weights
 from retinue.model_zoo.entries import Entry, entries, find_entry
+from retinue.utils.download import DETECTRON2
+from retinue.utils.file_io import Detectron2Handler, PathManager
 
 MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
 LAZY = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py"
@@ -188,6 +190,22 @@ def test_a_wrong_file_is_not_kept(published, tmp_path, fields, message):
     with pytest.raises(OSError, match=message):
         weights.download("Test/model")
     assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_mirrors_of_the_handler_in_use_are_tried_first(monkeypatch, tmp_path):
+    monkeypatch.setenv("RETINUE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setattr(PathManager, "_path_handlers", dict(PathManager._path_handlers))
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "model.bin").write_bytes(_Server.content)
+    row = entry(name="Test/model.yaml", url=f"{DETECTRON2}model.bin", source="a page")
+    monkeypatch.setattr(table, "entries", lambda: (row,))
+    PathManager.register_handler(Detectron2Handler(mirrors=[str(tmp_path / "mirror")]))
+    result = run("download", "model")
+
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "cache").is_dir()
+    assert weights.download("Test/model").read_bytes() == _Server.content
 
 
 def test_a_model_without_weights(published):

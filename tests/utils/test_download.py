@@ -311,6 +311,10 @@ def test_mirrors_are_tried_first(server, tmp_path, monkeypatch, quick):
     path = manager.get_local_path("detectron2://c.pth")
     assert Path(path).read_bytes() == CONTENT
     assert [asked for asked, _ in Server.requests[-1:]] == ["/good/c.pth"]
+    published = f"{module.DETECTRON2}c.pth"
+    assert manager.published_mirrors_of(published) == [f"{server}/good/c.pth"]
+    assert manager.published_mirrors_of("https://else.example/c.pth") == []
+    assert PathManagerBase().published_mirrors_of(published) == []
 
 
 def test_the_proxy_is_named_without_its_password(monkeypatch):

@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,8 @@ from retinue.checkpoint.report import (
     get_missing_parameters_message,
     get_unexpected_parameters_message,
 )
-from retinue.checkpoint.sharded import cut_as, is_leftover, is_sharded, is_shards
+from retinue.checkpoint.sharded import clear_leftover, cut_as, is_leftover, is_sharded, is_shards
+from retinue.utils import comm
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager, atomic_write
 
@@ -322,6 +322,8 @@ class Checkpointer:
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
         self._remove_leftovers()
+        if self.sharded:
+            comm.synchronize()  # the main process may have put a folder back
         self._refuse_other_shapes = True
         try:
             return self._resume()
@@ -360,7 +362,7 @@ class Checkpointer:
                 with contextlib.suppress(OSError):
                     os.remove(path)
             elif is_leftover(path):
-                shutil.rmtree(path, ignore_errors=True)
+                clear_leftover(path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make a file of ``save_dir`` the last checkpoint."""

@@ -65,8 +65,12 @@ class PeriodicCheckpointer:
             if self.max_to_keep is not None and self.checkpointer.save_to_disk:
                 self.checkpointer.in_turn(self._keep)
         if self.max_iter is not None and iteration >= self.max_iter - 1:
-            self.checkpointer.save(f"{self.file_prefix}_final", **state)
-            self.checkpointer.wait()
+            self.save_final(**state)
+
+    def save_final(self, iteration: int, **kwargs: Any) -> None:
+        """Save what ``step`` saves at the end, and wait until it is written."""
+        self.checkpointer.save(f"{self.file_prefix}_final", iteration=iteration, **kwargs)
+        self.checkpointer.wait()
 
     def _earlier_files(self, iteration: int) -> list[str]:
         """Find the numbered files of the run that this one resumes."""

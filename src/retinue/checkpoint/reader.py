@@ -24,13 +24,14 @@ import numpy as np
 import torch
 
 from retinue.checkpoint.errors import CheckpointError
-from retinue.checkpoint.files import list_file, read_file
+from retinue.checkpoint.files import find_format, list_file, read_file
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager
 from retinue.utils.torch_archive import TensorInfo
 
 __all__ = [
     "Checkpoint",
+    "has_averages",
     "list_checkpoint",
     "local_copy",
     "read_checkpoint",
@@ -117,6 +118,22 @@ def list_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return _checkpoint(content, local, kind, asked)
 
 
+def has_averages(path: str | os.PathLike[str]) -> bool:
+    """Say whether a run of ours kept averaged weights in a file or folder of this machine.
+
+    Those are what it evaluated. A file that can't be read without trust has none.
+    """
+    try:
+        if find_format(os.fspath(path))[0] not in ("torch", "distributed"):
+            return False
+        content, _ = list_file(os.fspath(path))
+    except (OSError, CheckpointError):
+        return False
+    return isinstance(content, dict) and all(
+        isinstance(content.get(key), dict) for key in ("model_ema", "run")
+    )
+
+
 def split_query(path: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
     """Take what is asked for behind a path off it.
 
@@ -149,6 +166,8 @@ def _checkpoint(content: Any, path: str, kind: str, asked: Mapping[str, str]) ->
     record = {k: v for k, v in record_of(content).items() if k not in MARKS}
     state = content["model"]
     rest = {key: content[key] for key in content if key not in ("model", "metadata", "run")}
+    if record and isinstance(rest.get("metrics"), dict):  # training writes them beside the rest
+        record.setdefault("metrics", rest["metrics"])
     return Checkpoint(
         {name: _tensor(value, name, path) for name, value in state.items()},
         path,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from retinue.checkpoint.writer import put_folder
 from retinue.utils import comm
 
 __all__ = [
+    "clear_leftover",
     "cut_as",
     "is_leftover",
     "is_sharded",
@@ -55,6 +57,16 @@ def is_leftover(path: str) -> bool:
     if not (path.endswith((".tmp", ".old")) and os.path.isdir(path)):
         return False
     return all(name.endswith((".distcp", METADATA)) for name in os.listdir(path))
+
+
+def clear_leftover(path: str) -> None:
+    """Delete such a folder; one that was to be replaced, and wasn't, gets its name back."""
+    replaced = re.fullmatch(r"(.+)\.[0-9a-f]{12}\.old", path)
+    is_whole = os.path.isfile(os.path.join(path, METADATA))
+    if replaced and is_whole and not os.path.exists(replaced[1]):
+        os.rename(path, replaced[1])
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_part(tensor: Any) -> bool:

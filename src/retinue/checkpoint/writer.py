@@ -107,7 +107,7 @@ def write_checkpoint(
                 _write_distributed(folder, checkpoint)
     else:
         raise unknown_name("format of checkpoints", format, FORMATS)
-    return list(checkpoint.rest)
+    return [key for key in checkpoint.rest if key not in checkpoint.record]
 
 
 def _format_of(path: str) -> str:

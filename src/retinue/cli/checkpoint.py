@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,13 +43,16 @@ def show(
         print(json.dumps(_as_data(checkpoint), indent=1))
         return
     family = recognise(checkpoint.weights)
+    metrics = _metrics(checkpoint)
+    rest = {key: value for key, value in checkpoint.rest.items() if key != "metrics"}
     print(f"{checkpoint.path}: {checkpoint.format}")
     for label, value in (
         ("author", checkpoint.author),
         ("whose names", family and family.name),
         ("matched by endings", checkpoint.matching_heuristics or ""),
-        ("also has", ", ".join(f"{k} ({_short(v)})" for k, v in checkpoint.rest.items())),
-        *((key, _short(value)) for key, value in checkpoint.record.items()),
+        ("also has", ", ".join(f"{k} ({_short(v)})" for k, v in rest.items())),
+        ("metrics", ", ".join(f"{name} {value:g}" for name, value in metrics.items())),
+        *((k, _short(value)) for k, value in checkpoint.record.items() if k != "metrics"),
     ):
         if value:
             print(f"{label}: {value}")
@@ -60,9 +64,14 @@ def show(
     print(f"{len(checkpoint.weights)} tensors, {count:,} numbers, {size / 1e6:.1f} MB")
 
 
-def _numel(info: Any) -> int:
-    import math
+def _metrics(checkpoint: Checkpoint) -> dict[str, float]:
+    """Return what the model scored, whether the format keeps it in the record or beside it."""
+    found = checkpoint.rest.get("metrics", checkpoint.record.get("metrics"))
+    items = found.items() if isinstance(found, dict) else ()
+    return {str(name): value for name, value in items if isinstance(value, int | float)}
 
+
+def _numel(info: Any) -> int:
     return math.prod(info.shape)
 
 
@@ -85,6 +94,7 @@ def _as_data(checkpoint: Checkpoint) -> dict[str, Any]:
         "format": checkpoint.format,
         "author": checkpoint.author,
         "matching_heuristics": checkpoint.matching_heuristics,
+        "metrics": {k: v if math.isfinite(v) else None for k, v in _metrics(checkpoint).items()},
         "record": {key: _plain(value) for key, value in checkpoint.record.items()},
         "rest": {key: _short(value) for key, value in checkpoint.rest.items()},
         "weights": {

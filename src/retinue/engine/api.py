@@ -82,7 +82,8 @@ def load(
         name: of the model zoo, such as ``"COCO-Detection/faster_rcnn_R_50_FPN_3x"``, whose weights
             are downloaded once; or the folder of a run, a checkpoint with its ``config.yaml``
             beside it, a config file, a config. Without a name, the demo's model, which knows only
-            shapes.
+            shapes. Of a run that averaged its weights (``RETINUE.EMA_DECAY``), the averages are
+            taken, which it evaluated; ``?weights=model`` behind the name takes the others.
         weights: a checkpoint to use instead of the model's own.
         threshold: lowest score of predictions; by default the config's.
         device: such as ``"cpu"`` or ``"cuda:1"``; by default the best there is.
@@ -93,6 +94,7 @@ def load(
         InputError: If a file or folder lacks what is needed.
     """
     from retinue.checkpoint import DetectionCheckpointer
+    from retinue.engine.averaging import prefer_averages
     from retinue.engine.run_setup import find_model
     from retinue.modeling import build_model
 
@@ -103,6 +105,7 @@ def load(
         cfg.MODEL.RETINANET.SCORE_THRESH_TEST = threshold
     model = build_model(cfg).eval()
     _warn_of_random_weights(cfg, source)
+    cfg.MODEL.WEIGHTS = prefer_averages(cfg.MODEL.WEIGHTS)
     DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     return Detector(cfg, model, source.metadata, source.name)
 
@@ -191,6 +194,7 @@ def train(
     """
     from retinue.data.catalog import MetadataCatalog
     from retinue.engine import run_setup, runs
+    from retinue.engine.averaging import prefer_averages
     from retinue.engine.launch import launch
     from retinue.utils.errors import InputError
 
@@ -235,6 +239,7 @@ def train(
     run_setup.fit_workers(cfg, fixed=opts[::2])
     if is_new:
         run_setup.fetch_weights(cfg.MODEL.WEIGHTS)
+        cfg.MODEL.WEIGHTS = prefer_averages(cfg.MODEL.WEIGHTS)
     for sentence in run_setup.warn_of_frozen_noise(cfg):
         logger.warning("%s", sentence)
     for sentence in said:
@@ -292,6 +297,7 @@ def evaluate(
         InputError: If data or options are wrong, or the model has other classes than the data.
     """
     from retinue.engine import run_setup, runs
+    from retinue.engine.averaging import prefer_averages
     from retinue.engine.launch import launch
 
     is_as_loaded = isinstance(model, Detector) and weights is None and device is None and not opts
@@ -307,6 +313,7 @@ def evaluate(
     run_setup.fit_workers(cfg, fixed=opts[::2])
     if loaded is None:
         _warn_of_random_weights(cfg, source)
+        cfg.MODEL.WEIGHTS = prefer_averages(cfg.MODEL.WEIGHTS)
     reports = _check_data(cfg, [], sources, class_names=source.class_names)
     own = loaded.model if loaded is not None else None
     results = launch(runs.run_evaluation, num_gpus or 1, args=(cfg, sources, own)) or {}
@@ -386,10 +393,12 @@ def _check_data(
 
 
 def _with_final_weights(cfg: CfgNode) -> CfgNode:
+    from retinue.engine.averaging import prefer_averages
+
     cfg = cfg.clone()
     cfg.defrost()
     final = os.path.join(cfg.OUTPUT_DIR, "model_final")
-    cfg.MODEL.WEIGHTS = final if is_shards(final) else f"{final}.pth"
+    cfg.MODEL.WEIGHTS = prefer_averages(final if is_shards(final) else f"{final}.pth")
     return cfg
 
 

@@ -1,7 +1,11 @@
-"""Averages of a model's weights over training, which often detect a little better."""
+"""Averages of a model's weights over training, which often detect a little better.
+
+``WeightAverage`` keeps them; ``prefer_averages`` takes them where a trained model is loaded.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +13,14 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from retinue.checkpoint.reader import has_averages, local_copy, split_query
 from retinue.checkpoint.sharded import cut_as, own_part
 from retinue.engine.train_loop import HookBase
 from retinue.utils.errors import InputError
 
-__all__ = ["WeightAverage"]
+__all__ = ["WeightAverage", "prefer_averages"]
+
+logger = logging.getLogger(__name__)
 
 
 class WeightAverage(HookBase):
@@ -76,3 +83,28 @@ class _State:
         cut_as(self._averaged.module.state_dict(), weights)
         self._averaged.module.load_state_dict(weights)
         self._averaged.n_averaged.copy_(torch.tensor(state_dict["n_averaged"]))
+
+
+def prefer_averages(path: str) -> str:
+    """Ask for a checkpoint's averaged weights, if the run that wrote it kept and evaluated some.
+
+    Args:
+        path: of a checkpoint, on this machine or elsewhere; it may be empty.
+
+    Returns:
+        The path with ``?weights=ema`` behind it; as it came if there are none, or if it says
+        itself which weights are meant: ``?weights=model`` for those that were trained.
+    """
+    plain, asked = split_query(path)
+    if not plain or "weights" in asked:
+        return path
+    if "://" in plain:
+        plain = local_copy(plain)
+    if not has_averages(plain):
+        return path
+    logger.info(
+        "%s: taking the averaged weights, as its evaluation did; ?weights=model behind the path"
+        " takes those that were trained",
+        path,
+    )
+    return f"{path}{'&' if asked else '?'}weights=ema"

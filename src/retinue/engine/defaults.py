@@ -329,6 +329,10 @@ class DefaultTrainer(TrainerBase):
                 self.iter += 1
             raise
 
+    def after_train(self) -> None:
+        super().after_train()
+        hooks.save_final_metrics(self)
+
     def after_step(self) -> None:
         super().after_step()
         if self._interrupt.is_requested():

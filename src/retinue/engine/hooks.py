@@ -49,6 +49,7 @@ __all__ = [
     "PreciseBN",
     "TorchMemoryStats",
     "TorchProfiler",
+    "save_final_metrics",
 ]
 
 logger = logging.getLogger(__name__)
@@ -257,11 +258,15 @@ class EvalHook(HookBase):
     Raises:
         ValueError: When a metric is no number.
         InputError: When ``eval_function`` returns something else than a dict.
+
+    Attributes:
+        metrics: of the last evaluation, by their names; after training, of the one after it.
     """
 
     def __init__(
         self, eval_period: int, eval_function: Callable[[], Any], eval_after_train: bool = True
     ) -> None:
+        self.metrics: dict[str, float] = {}
         self._period = eval_period
         self._func: Callable[[], Any] | None = eval_function
         self._eval_after_train = eval_after_train
@@ -272,8 +277,8 @@ class EvalHook(HookBase):
         if results:
             if not isinstance(results, Mapping):
                 raise InputError(f"EvalHook: expected a dict of metrics; got {results!r}")
-            metrics = {name: _number(name, value) for name, value in _flat(results)}
-            self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+            self.metrics = {name: _number(name, value) for name, value in _flat(results)}
+            self.trainer.storage.put_scalars(**self.metrics, smoothing_hint=False)
         comm.synchronize()  # evaluation takes a different time in each process
 
     def after_step(self) -> None:
@@ -281,9 +286,37 @@ class EvalHook(HookBase):
             self._do_eval()
 
     def after_train(self) -> None:
+        self.metrics = {}
         if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
             self._do_eval()
         self._func = None  # it may hold on to the trainer
+
+
+def save_final_metrics(trainer: Any) -> None:
+    """Write the final checkpoint again, with the metrics of the evaluation after training.
+
+    The first one, which is there while the model is evaluated, is replaced in one step. Call it in
+    all processes, when the hooks are done.
+
+    Args:
+        trainer: with ``EvalHook`` and ``PeriodicCheckpointer`` among its hooks, else nothing is
+            done; nor is it if training was cut off.
+    """
+    if trainer.iter < trainer.max_iter:
+        return
+    evaluations = [hook for hook in trainer._hooks if isinstance(hook, EvalHook)]
+    metrics = {k: v for hook in evaluations for k, v in getattr(hook, "metrics", {}).items()}
+    savers = [hook for hook in trainer._hooks if isinstance(hook, PeriodicCheckpointer)]
+    if any(saver.checkpointer.sharded for saver in savers):
+        metrics = comm.all_gather(metrics)[0]  # the main process has them, and all save
+    if not metrics:
+        return
+    trainer.iter -= 1  # the last one that was done
+    try:
+        for saver in savers:
+            saver.save_final(trainer.iter, metrics=metrics)
+    finally:
+        trainer.iter += 1
 
 
 def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -201,9 +201,13 @@ class EarlyStopping(HookBase):
         if not is_due(self.trainer, self._period) or is_last(self.trainer):
             return
         # Metrics exist on the main process alone; the others learn of its decision.
-        if comm.all_gather(comm.is_main_process() and self._has_waited_enough())[0]:
+        is_over = comm.is_main_process() and self._has_waited_enough()
+        latest = self.trainer.storage.latest().get(self._val_metric)
+        is_over, latest = comm.all_gather((is_over, latest))[0]
+        if is_over:
             if self._checkpointer is not None:
-                self._checkpointer.save("model_final", iteration=self.trainer.iter)
+                metrics = {self._val_metric: latest[0]}
+                self._checkpointer.save("model_final", iteration=self.trainer.iter, metrics=metrics)
             self.trainer.request_stop()
 
     def _has_waited_enough(self) -> bool:

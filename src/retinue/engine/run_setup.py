@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from retinue.checkpoint.reader import split_query
 from retinue.checkpoint.sharded import is_shards
 from retinue.config import CfgNode, get_cfg
 from retinue.config.safe_yaml import load_yaml
@@ -83,7 +84,7 @@ def find_model(model: Any = None, *, trained: bool = False) -> ModelSource:
     Args:
         model: a name of the zoo, in full or its last part; a config file; a folder that a run
             wrote; a checkpoint with a ``config.yaml`` beside it; a config; a ``Detector``; or
-            ``"demo"``.
+            ``"demo"``. ``?weights=model`` and ``?weights=ema`` behind a name choose the weights.
         trained: for a model of the zoo, start from its published weights instead of those its
             config names.
 
@@ -97,6 +98,11 @@ def find_model(model: Any = None, *, trained: bool = False) -> ModelSource:
     if isinstance(model, CfgNode):
         return ModelSource(model.clone(), "a config", metadata=_builtin_metadata(model))
     name = os.fspath(model) if model is not None else "demo"
+    plain, asked = split_query(name)
+    if asked:
+        found = find_model(plain, trained=trained)
+        found.cfg.MODEL.WEIGHTS += name.removeprefix(plain) if found.cfg.MODEL.WEIGHTS else ""
+        return found
     if name == "demo":
         return _from_folder(DEMO, "demo")
     if is_shards(name):

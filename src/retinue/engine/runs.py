@@ -18,6 +18,7 @@ from torch import nn
 from retinue.checkpoint import DetectionCheckpointer
 from retinue.config import CfgNode, get_cfg
 from retinue.data.catalog import MetadataCatalog
+from retinue.engine.averaging import prefer_averages
 from retinue.engine.defaults import DefaultTrainer
 from retinue.engine.hooks import EvalHook, PeriodicWriter
 from retinue.engine.launch import launch
@@ -123,8 +124,8 @@ class _ForPeople(logging.Filter):
     """Lets through what a person at a terminal wants to see: this package's news, and warnings."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        own = record.name in (__name__, "retinue.engine.api")
-        return own or record.levelno >= logging.WARNING
+        own = (__name__, "retinue.engine.api", "retinue.engine.averaging")
+        return record.name in own or record.levelno >= logging.WARNING
 
 
 def _not_environment(record: logging.LogRecord) -> bool:
@@ -215,7 +216,12 @@ def _train_net(args: Any) -> Any:
         raise InputError("--eval-only: DATASETS.TEST names no dataset to evaluate on")
     model = Trainer.build_model(cfg)
     checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    last = checkpointer.get_checkpoint_file() if args.resume else ""
+    averaged = prefer_averages(last)
+    if averaged != last:
+        checkpointer.load(averaged)
+    else:
+        checkpointer.resume_or_load(prefer_averages(cfg.MODEL.WEIGHTS), resume=args.resume)
     results = _evaluate(cfg, model)
     if comm.is_main_process():
         verify_results(cfg, results)

@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 
 from retinue.model_zoo.entries import Entry, UnknownModelError, find_entry
-from retinue.utils.download import Progress, mirrors_of
+from retinue.utils.download import Progress
 from retinue.utils.download import download as fetch
+from retinue.utils.file_io import PathManager
 
 __all__ = ["WeightsError", "check_weights", "download"]
 
@@ -46,7 +47,7 @@ def download(name: str, *, force: bool = False, progress: Progress | None = None
         fetch(
             entry.url,
             sha256=entry.sha256 or None,
-            mirrors=mirrors_of(entry.url),
+            mirrors=PathManager.published_mirrors_of(entry.url),
             force=force,
             progress=progress,
         )

@@ -206,11 +206,16 @@ class Detectron2Handler(_DownloadedHandler):
     def _get_supported_prefixes(self) -> list[str]:
         return [self.PREFIX]
 
-    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+    def mirrors_of(self, path: str) -> list[str]:
+        """Return the mirrors of a ``detectron2://`` path: the handler's, the environment's."""
         name = path[len(self.PREFIX) :]
-        address = self.S3_DETECTRON2_PREFIX + name
         own = [f"{mirror.rstrip('/')}/{name}" for mirror in self._mirrors]
-        mirrors = list(dict.fromkeys([*own, *mirrors_of(path), *mirrors_of(address)]))
+        address = self.S3_DETECTRON2_PREFIX + name
+        return list(dict.fromkeys([*own, *mirrors_of(path), *mirrors_of(address)]))
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        address = self.S3_DETECTRON2_PREFIX + path[len(self.PREFIX) :]
+        mirrors = self.mirrors_of(path)
         if not mirrors:  # by way of a handler that the user may have set for https://
             return PathManager.get_local_path(address, force=force, **kwargs)
         return download(address, force=force, mirrors=mirrors, **kwargs)
@@ -287,6 +292,16 @@ class PathManagerBase:
         if matching:
             return self._path_handlers[max(matching, key=len)]
         return self._fallback if "://" in path else self._native
+
+    def published_mirrors_of(self, address: str) -> list[str]:
+        """Return where else a published file is looked for first, known by its web address.
+
+        Of what detectron2 publishes, these are the mirrors of the ``Detectron2Handler`` in use.
+        """
+        handler = self._path_handlers.get(Detectron2Handler.PREFIX)
+        if isinstance(handler, Detectron2Handler) and address.startswith(DETECTRON2):
+            return handler.mirrors_of(handler.PREFIX + address.removeprefix(DETECTRON2))
+        return mirrors_of(address)
 
     def open(
         self, path: str | os.PathLike[str], mode: str = "r", buffering: int = -1, **kwargs: Any
