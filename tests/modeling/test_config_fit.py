@@ -130,6 +130,31 @@ def test_lazy_configs_that_do_not_fit(name, key, value, message):
         instantiate(model)
 
 
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [
+        ("COCO-Detection/rpn_R_50_FPN_1x", "ProposalNetwork predicts boxes without classes only"),
+        (SEMANTIC, "SemanticSegmentor predicts label maps only"),
+    ],
+)
+@pytest.mark.parametrize("key", ["MASK_ON", "KEYPOINT_ON"])
+def test_masks_of_a_model_without_instances_are_ignored_aloud(name, architecture, key, caplog):
+    """detectron2 ignores the key without a word; such a config goes on working."""
+    cfg = model_zoo.get_config(name)
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        build_model(cfg)
+        assert not caplog.records
+        cfg.MODEL[key] = True
+        model = build_model(cfg)
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    message = record.getMessage()
+    assert f"MODEL.{key} is True" in message
+    assert f"MODEL.META_ARCHITECTURE {architecture}" in message
+    assert not hasattr(model, "roi_heads")
+
+
 def test_an_argument_that_is_almost_right(caplog):
     model = model_zoo.get_config(LAZY_RETINANET).model
     model.mask_heads = model.head_in_feature = None

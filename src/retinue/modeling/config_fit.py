@@ -1,11 +1,12 @@
 """Refuses configs whose parts don't fit each other, before anything is built.
 
 Each check looks at two keys of the library's own parts, and names both. A user's own parts are
-theirs to check.
+theirs to check. What detectron2 ignores without harm is ignored here, too, with a warning.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,14 +20,22 @@ __all__ = ["check_features", "check_fit", "check_parts", "pick_features"]
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 _PYRAMIDS = ("build_resnet_fpn_backbone", "build_retinanet_resnet_fpn_backbone")
 _RESNETS = ("build_resnet_backbone", *_PYRAMIDS)
 _STAGES = ("stem", "res2", "res3", "res4", "res5")
+_WITHOUT_INSTANCES = {
+    "ProposalNetwork": "boxes without classes",
+    "SemanticSegmentor": "label maps",
+}
 _WITH_PROPOSALS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork")
 
 
 def check_fit(cfg: CfgNode) -> None:
     """Check a model's config.
+
+    A warning says so if masks or keypoints are asked of a model of proposals or label maps.
 
     Raises:
         InputError: If RetinaNet should have masks or keypoints, or anchors are given for another
@@ -34,13 +43,7 @@ def check_fit(cfg: CfgNode) -> None:
         UnknownNameError: If a ResNet is asked for stages that it has not, or a pyramid is to be
             made of features that the backbone doesn't give.
     """
-    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
-        for key in ("MASK_ON", "KEYPOINT_ON"):
-            if cfg.MODEL[key]:
-                raise InputError(
-                    f"MODEL.{key} is True, but MODEL.META_ARCHITECTURE RetinaNet predicts boxes"
-                    f" only; set MODEL.{key} to False, or use GeneralizedRCNN"
-                )
+    _check_instances(cfg)
     if cfg.MODEL.BACKBONE.NAME in _RESNETS:
         given = cfg.MODEL.RESNETS.OUT_FEATURES
         giver = f"MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME}"
@@ -51,6 +54,24 @@ def check_fit(cfg: CfgNode) -> None:
                 hint = "those are MODEL.RESNETS.OUT_FEATURES; add it there"
                 raise unknown_name("feature in MODEL.FPN.IN_FEATURES", name, given, hint)
     _check_anchors(cfg)
+
+
+def _check_instances(cfg: CfgNode) -> None:
+    name = cfg.MODEL.META_ARCHITECTURE
+    for key in ("MASK_ON", "KEYPOINT_ON"):
+        if not cfg.MODEL[key]:
+            continue
+        way_out = f"set MODEL.{key} to False, or use GeneralizedRCNN"
+        if name == "RetinaNet":
+            raise InputError(
+                f"MODEL.{key} is True, but MODEL.META_ARCHITECTURE RetinaNet predicts boxes"
+                f" only; {way_out}"
+            )
+        if name in _WITHOUT_INSTANCES:
+            logger.warning(
+                f"MODEL.{key} is True, and has no effect on the model: MODEL.META_ARCHITECTURE"
+                f" {name} predicts {_WITHOUT_INSTANCES[name]} only; {way_out}"
+            )
 
 
 def _check_anchors(cfg: CfgNode) -> None:
