@@ -17,7 +17,7 @@ from retinue.checkpoint.distributed import check_folder
 from retinue.checkpoint.errors import CheckpointError, DamagedFileError
 from retinue.checkpoint.published import timm_address, torchvision_address
 from retinue.checkpoint.reader import read_checkpoint
-from retinue.checkpoint.sharded import is_sharded, load_sharded, save_sharded
+from retinue.checkpoint.sharded import clear_leftover, is_sharded, load_sharded, save_sharded
 from retinue.checkpoint.writer import new_folder
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager
@@ -321,3 +321,13 @@ class TestAddresses:
             PathManager.open("s3://b/x", "rb")
         with pytest.raises(ImportError, match=r"pip install 'retinue\[hub\]'"):
             PathManager.open("hf://b/x", "rb")
+
+
+def test_a_folder_whose_replacement_was_cut_off_gets_its_name_back(tmp_path):
+    old, other = tmp_path / "a.0123456789ab.old", tmp_path / "b.0123456789ab.old"
+    for folder in (old, other, tmp_path / "b"):
+        folder.mkdir()
+        (folder / ".metadata").touch()
+    for folder in (old, other):
+        clear_leftover(str(folder))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
