@@ -152,6 +152,42 @@ def test_a_lazy_config(tiny, run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tool", "name", "options"),
+    [
+        (
+            "lazyconfig_train_net",
+            "projects/Rethinking-BatchNorm/configs/mask_rcnn_BNhead.py",
+            (
+                "model.roi_heads.num_classes=2",
+                "train.device=cpu",
+                "train.init_checkpoint=",
+                "train.output_dir=out",
+                "dataloader.test.dataset.names=tiny",
+                "dataloader.test.mapper.augmentations.0.short_edge_length=32",
+                "dataloader.test.num_workers=0",
+            ),
+        ),
+        (
+            "plain_train_net",
+            "COCO-Detection/retinanet_R_50_FPN_1x",
+            (
+                *("MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "32"),
+                *("MODEL.RETINANET.NUM_CLASSES", "2"),
+                *("DATALOADER.NUM_WORKERS", "0", "DATASETS.TEST", "('tiny',)", "OUTPUT_DIR", "out"),
+            ),
+        ),
+    ],
+)
+def test_a_name_of_the_zoo_is_a_config_file(tiny, run, tool, name, options):
+    done = run(tool, "--config-file", name, "--eval-only", *options)
+
+    assert done.exit_code == 0
+    assert (tiny / "out" / "config.yaml").exists()
+    assert "bbox" in done.stdout
+
+
+@pytest.mark.slow
 def test_analysis(tiny, run, caplog):
     done = run("analyze_model", "--tasks", "flop", "activation", "parameter", "structure",
                "--num-inputs", "1", "--config-file", "tiny.yaml")  # fmt: skip

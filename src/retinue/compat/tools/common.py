@@ -14,11 +14,11 @@ from retinue import model_zoo
 from retinue.checkpoint import DetectionCheckpointer
 from retinue.config import CfgNode, LazyConfig, get_cfg, instantiate
 from retinue.data import build_detection_test_loader
-from retinue.engine import launch
+from retinue.engine import default_setup, launch
 from retinue.modeling import build_model
 from retinue.utils.errors import InputError
 
-__all__ = ["build", "launch_with", "load_weights", "read_config", "repeat", "test_loader"]
+__all__ = ["build", "launch_with", "load_weights", "read_config", "repeat", "set_up", "test_loader"]
 
 
 def config_file_of(name: str) -> str:
@@ -47,6 +47,12 @@ def read_config(args: argparse.Namespace, *keys_and_values: Any) -> Any:
     cfg.merge_from_list(args.opts or [])
     cfg.freeze()
     return cfg
+
+
+def set_up(cfg: Any, args: argparse.Namespace) -> None:
+    """Do ``default_setup``, which logs the config file's text; a name of the zoo will do, too."""
+    path = config_file_of(args.config_file)
+    default_setup(cfg, argparse.Namespace(**vars(args) | {"config_file": path}))
 
 
 def build(cfg: Any) -> nn.Module:

@@ -13,13 +13,12 @@ from typing import Any
 from torch import nn
 
 from retinue.checkpoint import DetectionCheckpointer
-from retinue.compat.tools.common import build, launch_with, load_weights, read_config
+from retinue.compat.tools.common import build, launch_with, load_weights, read_config, set_up
 from retinue.config import CfgNode, instantiate
 from retinue.engine import (
     AMPTrainer,
     SimpleTrainer,
     default_argument_parser,
-    default_setup,
     default_writers,
     hooks,
 )
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = read_config(args)
     if isinstance(cfg, CfgNode):
         raise InputError(f"--config-file: expected a lazy config (.py); got {args.config_file!r}")
-    default_setup(cfg, args)
+    set_up(cfg, args)
     model = build(cfg)
     if args.eval_only:
         load_weights(cfg, model)

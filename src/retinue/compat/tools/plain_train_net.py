@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from retinue.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
-from retinue.compat.tools.common import launch_with, read_config
+from retinue.compat.tools.common import launch_with, read_config, set_up
 from retinue.config import CfgNode
 from retinue.data import build_detection_test_loader, build_detection_train_loader
-from retinue.engine import default_argument_parser, default_setup, default_writers
+from retinue.engine import default_argument_parser, default_writers
 from retinue.engine.defaults import create_ddp_model
 from retinue.engine.runs import Trainer
 from retinue.evaluation import inference_on_dataset, print_csv_format
@@ -98,7 +98,7 @@ def train(cfg: CfgNode, model: nn.Module, resume: bool) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate in one process of the job."""
     cfg = read_config(args)
-    default_setup(cfg, args)
+    set_up(cfg, args)
     model = build_model(cfg)
     logger.info("Model:\n%s", model)
     if args.eval_only:
