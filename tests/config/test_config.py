@@ -362,6 +362,8 @@ def test_files_that_are_not_there_or_not_yaml(tmp_path):
         get_cfg().merge_from_file("nosuch.yaml")
     with pytest.raises(yaml.YAMLError, match=r"config file .*a\.yaml"):
         get_cfg().merge_from_file(write(tmp_path / "a.yaml", "A: [1\nB: 2"))
+    with pytest.raises(yaml.YAMLError, match=r"a\.py: expected YAML; .* lazyconfig_train_net"):
+        get_cfg().merge_from_file(write(tmp_path / "a.py", '"""A lazy config."""\n\nlr = 0.1\n'))
     with pytest.raises(AssertionError, match="expected keys and values; got 'text'"):
         get_cfg().merge_from_file(write(tmp_path / "b.yaml", "text"))
     get_cfg().merge_from_file(write(tmp_path / "c.yaml", ""))

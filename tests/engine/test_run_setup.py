@@ -109,7 +109,7 @@ def test_wrong_models_are_named(tmp_path):
     torch.save({"model": {}}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"has no config\.yaml beside it"):
         find_model(tmp_path / "x.pth")
-    with pytest.raises(ValueError, match="lazy configs are Python"):
+    with pytest.raises(ValueError, match=r"lazy configs are Python.*lazyconfig_train_net --config"):
         find_model("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py")
 
 

@@ -62,8 +62,9 @@ def test_training_then_evaluating(shapes, tmp_path):
 
 def test_lazy_configs_are_refused():
     path = "projects/ViTDet/configs/COCO/mask_rcnn_vitdet_b_100ep.py"
-    with pytest.raises(ValueError, match=r"ends in .yaml; got 'projects/ViTDet"):
+    with pytest.raises(ValueError, match=r"ends in .yaml; got 'projects/ViTDet") as caught:
         train.main(["--config-file", path])
+    assert f"retinue run lazyconfig_train_net --config-file {path}" in str(caught.value)
 
 
 def test_a_wrong_name_gets_the_nearest():

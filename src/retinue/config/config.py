@@ -28,6 +28,10 @@ __all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
 
 BASE_KEY = "_BASE_"
 COMPUTED = "COMPUTED_"
+_LAZY_HINT = (
+    "expected YAML; a lazy config (.py) is read by LazyConfig.load, and trained by"
+    " `retinue run lazyconfig_train_net`; "
+)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -93,7 +97,8 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
             with cls._open_cfg(filename) as file:
                 own = load_yaml(file, trust=trust)
         except yaml.YAMLError as error:
-            raise type(error)(f"config file {filename}: {error}") from error
+            hint = _LAZY_HINT if filename.endswith(".py") else ""
+            raise type(error)(f"config file {filename}: {hint}{error}") from error
         if own is None:
             own = {}
         if not isinstance(own, dict):

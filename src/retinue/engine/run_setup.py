@@ -124,7 +124,8 @@ def _from_zoo(name: str, *, trained: bool) -> ModelSource:
 
     if name.endswith(".py"):
         raise InputError(
-            f"{name}: lazy configs are Python; build them by retinue.config.instantiate"
+            f"{name}: lazy configs are Python; build them by retinue.config.instantiate, or train"
+            f" by `retinue run lazyconfig_train_net --config-file {name}`"
         )
     stem = name.removesuffix(".yaml").removesuffix(".yml")
     ends = [known for known in PRESETS if known.rpartition("/")[2] == stem]

@@ -3,7 +3,8 @@
     python -m retinue.projects.train --config-file PATH [KEY VALUE ...]
 
 PATH is ``projects/<Project>/configs/<name>.yaml``, see ``zoo``; the rest of the command line is
-that of detectron2's ``train_net.py``: ``--num-gpus``, ``--eval-only``, ``--resume``, ...
+that of detectron2's ``train_net.py``: ``--num-gpus``, ``--eval-only``, ``--resume``, ... Lazy
+configs, ``.py``, are trained by ``retinue run lazyconfig_train_net``.
 """
 
 import argparse
@@ -28,7 +29,8 @@ def run(args: Any) -> dict[str, Any]:
     if args.config_file.endswith(".py"):
         raise InputError(
             f"projects.train: expected a config that ends in .yaml; got {args.config_file!r}, a"
-            " lazy config; load it by LazyConfig.load and build its parts by instantiate"
+            " lazy config; train it by `retinue run lazyconfig_train_net --config-file"
+            f" {args.config_file}`"
         )
     cfg: Any = zoo.get_config(args.config_file)
     cfg.merge_from_list(args.opts)
