@@ -6,7 +6,7 @@ from rich.console import Console
 
 from retinue.data import DatasetCatalog, MetadataCatalog, report_dataset
 from retinue.data.datasets import register_coco_instances
-from retinue.data.health import compare_classes
+from retinue.data.health import compare_classes, report_files
 from retinue.structures import BoxMode
 from retinue.utils.errors import InputError
 
@@ -183,6 +183,25 @@ def test_missing_files(things, coco_folder):
     assert "2.png" in problem.message
     assert report_dataset(things, skip_unreadable=True).fatal == []
     assert "file_missing_skipped" in codes(report_dataset(things, skip_unreadable=True))
+
+
+def test_empty_files_and_remote_ones(things, coco_folder):
+    records = [*DatasetCatalog.get(things), {"file_name": "s3://bucket/1.png"}, {}]
+    assert report_files(records, "things").problems == []
+    for name in ("1.png", "2.png"):
+        (coco_folder / name).write_bytes(b"")
+    (problem,) = report_files(records, "things").fatal
+    assert (problem.code, problem.count) == ("file_empty", 2)
+    assert "image files are empty (2 times): " in problem.message
+    assert codes(report_files(records, "things", skip_unreadable=True)) == {"file_empty_skipped"}
+    assert report_files(records, "things", keys=["other"]).problems == []
+
+
+def test_looking_for_files_ends_in_time(monkeypatch, caplog):
+    caplog.set_level("INFO", logger="retinue")
+    monkeypatch.setattr("retinue.data.health._MAX_SECONDS", -1.0)
+    assert report_files([{"file_name": "absent.png"}], "things").problems == []
+    assert "Dataset things: looked for the files of the first 0 images only" in caplog.text
 
 
 def test_what_only_the_file_shows(things, change_json):

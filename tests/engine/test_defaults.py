@@ -408,6 +408,55 @@ def test_a_bad_image_ends_training_where_it_goes_on(small_cfg, caplog):
     assert resumed.start_iter == 4
 
 
+class TestImageFiles:
+    """Files of both datasets are the same six; only names tell which check found them."""
+
+    def test_what_is_missing_or_empty_is_told_before_training(self, small_cfg, tmp_path):
+        (tmp_path / "squares" / "4.png").unlink()
+        (tmp_path / "squares" / "5.png").write_bytes(b"")
+        message = r"(?s)'squares_train' can't .*missing: \S*4\.png; .*empty: \S*5\.png; copy"
+        with pytest.raises(ValueError, match=message):
+            Trainer(small_cfg).train()
+
+    def test_pictures_to_evaluate_on(self, small_cfg, tmp_path, monkeypatch):
+        (tmp_path / "squares" / "3.png").unlink()
+        monkeypatch.setattr("retinue.engine.defaults.training_records", lambda loader: None)
+        trainer = Trainer(small_cfg)
+        with pytest.raises(ValueError, match=r"(?s)'squares_val' can't .*missing: \S*3\.png"):
+            trainer.train()
+        assert not (Path(small_cfg.OUTPUT_DIR) / "metrics.json").exists()
+
+    def test_who_may_read_something_else_is_not_asked(self, small_cfg, tmp_path):
+        (tmp_path / "squares" / "3.png").unlink()
+
+        class Own(Trainer):
+            @classmethod
+            def build_train_loader(cls, cfg):
+                return [[{"image": torch.ones(3, 4, 4)}]] * 9
+
+            @classmethod
+            def build_test_loader(cls, cfg, name):
+                return []
+
+        Own(small_cfg)._check_image_files()
+        has_no_evaluator = DefaultTrainer(small_cfg)
+        has_no_evaluator.data_loader = []
+        has_no_evaluator._check_image_files()
+
+    def test_who_goes_on_without_images_is_warned(self, small_cfg, tmp_path, caplog):
+        (tmp_path / "squares" / "3.png").unlink()
+        small_cfg.RETINUE.SKIP_UNREADABLE = True
+        Trainer(small_cfg)._check_image_files()
+        for name in ("squares_train", "squares_val"):
+            assert f"Dataset {name}: image files are missing: " in caplog.text
+
+    def test_many_files_are_not_looked_for(self, small_cfg, tmp_path, caplog, monkeypatch):
+        (tmp_path / "squares" / "3.png").unlink()
+        monkeypatch.setattr("retinue.engine.run_checks.MAX_FILES", 5)
+        Trainer(small_cfg)._check_image_files()
+        assert "Dataset squares_val: its 6 files are not looked for" in caplog.text
+
+
 def test_a_run_that_cannot_be_resumed_keeps_its_config(small_cfg):
     from retinue.engine.runs import run_training
 

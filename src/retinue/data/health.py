@@ -2,13 +2,16 @@
 
 ``report_dataset`` looks at every annotation, but opens no image, and lists what is wrong: problems
 are *fatal* if training would fail or learn nonsense, and *warnings* if annotations are merely left
-out or changed. ``compare_classes`` sets the classes of several datasets beside each other.
+out or changed. ``report_files`` only looks whether image files are there. ``compare_classes`` sets
+the classes of several datasets beside each other.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +25,13 @@ from retinue.structures import BoxMode
 from retinue.utils.errors import InputError
 from retinue.utils.tables import format_table
 
-__all__ = ["DataReport", "Problem", "compare_classes", "report_dataset"]
+__all__ = ["DataReport", "Problem", "compare_classes", "report_dataset", "report_files"]
+
+logger = logging.getLogger(__name__)
 
 _EXAMPLES = 3
+_FILE_KEYS = ("file_name", "sem_seg_file_name", "pan_seg_file_name")
+_MAX_SECONDS = 30.0  # for looking for files, which may lie behind a slow network
 _PIXELS_OUTSIDE = 1.0  # rounding in annotation tools; clipping takes care of it
 
 
@@ -158,7 +165,7 @@ def report_dataset(
         use_masks: whether training needs a mask of every instance; None if it does where any has
             one.
         use_keypoints: whether training needs keypoints.
-        check_files: make sure that the image files are there.
+        check_files: make sure that the image files are there, as ``report_files`` does.
         skip_unreadable: whether training goes on without images that are not
             (``RETINUE.SKIP_UNREADABLE``).
 
@@ -359,15 +366,53 @@ def _check_num_classes(
     found.add("num_classes_few" if num_classes < num_names else "num_classes_many", detail)
 
 
+def report_files(
+    records: Iterable[dict[str, Any]],
+    name: str,
+    *,
+    keys: Sequence[str] = _FILE_KEYS,
+    skip_unreadable: bool = False,
+) -> DataReport:
+    """Look whether the files of a dataset exist and have bytes; nothing is read.
+
+    Remote addresses are passed over, and what is left after half a minute.
+
+    Args:
+        records: dataset dicts.
+        name: what to call the dataset.
+        keys: of the dicts; their values are paths.
+        skip_unreadable: whether training goes on without such files.
+    """
+    found = _Findings(DataReport(name, []))
+    _check_files(records, found, skip_unreadable, keys)
+    found.finish()
+    return found.report
+
+
 def _check_files(
-    records: Sequence[dict[str, Any]], found: _Findings, skip_unreadable: bool
+    records: Iterable[dict[str, Any]],
+    found: _Findings,
+    skip_unreadable: bool,
+    keys: Sequence[str] = _FILE_KEYS,
 ) -> None:
-    code = "file_missing_skipped" if skip_unreadable else "file_missing"
-    for record in records:
-        for key in ("file_name", "sem_seg_file_name", "pan_seg_file_name"):
+    suffix = "_skipped" if skip_unreadable else ""
+    end = time.monotonic() + _MAX_SECONDS
+    for number, record in enumerate(records):
+        if time.monotonic() > end:
+            logger.info(
+                "Dataset %s: looked for the files of the first %d images only, as that took long",
+                found.report.name,
+                number,
+            )
+            return
+        for key in keys:
             path = record.get(key)
-            if path and "://" not in str(path) and not os.path.exists(path):
-                found.add(code, str(path))
+            if path and "://" not in str(path):
+                try:
+                    if os.stat(path).st_size == 0:
+                        found.add(f"file_empty{suffix}", str(path))
+                except (OSError, ValueError):
+                    found.add(f"file_missing{suffix}", str(path))
 
 
 def _check_annotation_file(json_file: Any, found: _Findings) -> None:

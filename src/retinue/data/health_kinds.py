@@ -91,6 +91,12 @@ KINDS: dict[str, tuple[bool, str, str]] = {
         "check the image folder, or set RETINUE.SKIP_UNREADABLE True to go on without them",
     ),
     "file_missing_skipped": (False, "image files are missing", "training goes on without them"),
+    "file_empty": (
+        True,
+        "image files are empty",
+        "copy them anew, or set RETINUE.SKIP_UNREADABLE True to go on without them",
+    ),
+    "file_empty_skipped": (False, "image files are empty", "training goes on without them"),
     "orphan_image_id": (False, "annotations belong to no image in the file", "they are left out"),
     "near_duplicate": (
         False,

@@ -35,6 +35,7 @@ from retinue.engine.predictor import DefaultPredictor
 from retinue.engine.run_checks import (
     check_class_count,
     check_datasets,
+    check_image_files,
     check_same_classes,
     training_classes,
 )
@@ -43,6 +44,7 @@ from retinue.engine.run_plan import (
     num_training_images,
     plan_epochs,
     scale_to_processes,
+    training_records,
 )
 from retinue.engine.setup import (
     _highlight,
@@ -61,9 +63,7 @@ from retinue.solver import build_lr_scheduler, build_optimizer
 from retinue.utils import comm
 from retinue.utils.env import seed_all_rng
 from retinue.utils.errors import InputError
-from retinue.utils.events import (
-    EventWriter,
-)
+from retinue.utils.events import EventWriter
 from retinue.utils.logger import setup_logger
 from retinue.utils.served_names import served_name
 
@@ -111,6 +111,7 @@ class DefaultTrainer(TrainerBase):
     _extras: CfgNode = CfgNode()
     _average: WeightAverage | None = None
     _own_loader: Any = None
+    _is_data_checked: bool = False
     _last_eval_results: Any = None
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -293,9 +294,12 @@ class DefaultTrainer(TrainerBase):
             The last evaluation's results on the main process, if there was an evaluation.
 
         Raises:
+            InputError: If files of images are missing or empty, before the first iteration.
             KeyboardInterrupt: After Ctrl-C.
             NonFiniteLossError: (a ``FloatingPointError``) If the loss is not finite.
         """
+        if comm.is_main_process() and not self._is_data_checked:
+            self._check_image_files()
         with self._interrupt:
             super().train(self.start_iter, self.max_iter)
         if not comm.is_main_process():
@@ -307,6 +311,12 @@ class DefaultTrainer(TrainerBase):
                 raise InputError("TEST.EXPECTED_RESULTS: no evaluation was done to compare with")
             verify_results(self.cfg, self._last_eval_results)
         return self._last_eval_results
+
+    def _check_image_files(self) -> None:
+        is_own = getattr(self._trainer, "data_loader", None) is self._own_loader
+        records = training_records(self._own_loader) if is_own else None
+        evaluates = any(isinstance(hook, hooks.EvalHook) for hook in self._hooks)
+        check_image_files(self.cfg, type(self), records, evaluates=evaluates)
 
     def before_step(self) -> None:
         seed_iteration(self._seed, comm.get_rank(), self.iter)

@@ -1,4 +1,4 @@
-"""Checks before iteration 0: names of datasets, classes of data, model and checkpoint.
+"""Checks before iteration 0: names of datasets, image files, classes of data, model, checkpoint.
 
 They are quick: annotations are looked at only where the metadata does not settle a question.
 ``retinue.data.health`` looks at everything.
@@ -12,17 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from retinue.checkpoint.checkpointer import CheckpointError
 from retinue.data.catalog import DatasetCatalog, MetadataCatalog
-from retinue.data.health import compare_classes
+from retinue.data.health import compare_classes, report_files
 from retinue.utils.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from retinue.config import CfgNode
+    from retinue.data.common import DatasetFromList
 
-__all__ = ["check_class_count", "check_datasets", "check_same_classes", "training_classes"]
+    Records = Sequence[dict[str, Any]] | DatasetFromList
+
+__all__ = [
+    "check_class_count",
+    "check_datasets",
+    "check_image_files",
+    "check_same_classes",
+    "training_classes",
+]
 
 logger = logging.getLogger(__name__)
 
 MAX_CLASSES_NAMED = 10
+MAX_FILES = 100_000
 
 # The key that holds the number of classes, by meta-architecture.
 NUM_CLASSES_KEYS = {
@@ -65,6 +75,52 @@ def check_datasets(
 
 def _is_default(trainer: type, builder: str) -> bool:
     return getattr(getattr(trainer, builder, None), "__module__", "").startswith("retinue.engine.")
+
+
+def check_image_files(
+    cfg: CfgNode,
+    trainer: Any,
+    train_records: Records | None,
+    *,
+    evaluates: bool,
+) -> None:
+    """Check that image files are there, before hours of training end at one that is not.
+
+    Whether files exist and have bytes is all that is looked at, and only for loaders and
+    evaluation that are the usual ones: others may read something else. Data of more than 100,000
+    images is left out.
+
+    Args:
+        cfg: the config.
+        trainer: a trainer class.
+        train_records: the dataset dicts that it trains on, if they are known.
+        evaluates: whether it evaluates on ``DATASETS.TEST``; without an evaluator it can't.
+
+    Raises:
+        InputError: With how many files are missing or empty, and the first of them.
+    """
+    if train_records is not None and _is_default(trainer, "build_train_loader"):
+        keys = ("file_name", "sem_seg_file_name")
+        _check_files(cfg, ", ".join(cfg.DATASETS.TRAIN), train_records, keys)
+    build = getattr(trainer.build_evaluator, "__qualname__", "")
+    has_evaluator = build != "DefaultTrainer.build_evaluator"
+    is_usual = _is_default(trainer, "build_test_loader") and _is_default(trainer, "test")
+    if evaluates and has_evaluator and is_usual:
+        for name in cfg.DATASETS.TEST:
+            _check_files(cfg, name, DatasetCatalog.get(name), ("file_name",))
+
+
+def _check_files(cfg: CfgNode, name: str, records: Records, keys: Sequence[str]) -> None:
+    if len(records) > MAX_FILES:
+        logger.info("Dataset %s: its %d files are not looked for", name, len(records))
+        return
+    skips = bool((cfg.get("RETINUE") or {}).get("SKIP_UNREADABLE"))
+    report = report_files(
+        map(records.__getitem__, range(len(records))), name, keys=keys, skip_unreadable=skips
+    )
+    for problem in report.warnings:
+        logger.warning("Dataset %s: %s", name, problem.message)
+    report.raise_if_fatal()
 
 
 def check_class_count(cfg: CfgNode, trainer: type) -> None:

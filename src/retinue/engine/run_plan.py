@@ -10,11 +10,17 @@ from typing import Any
 import torch
 
 from retinue.config import CfgNode
-from retinue.data.common import ToIterableDataset
+from retinue.data.common import DatasetFromList, MapDataset, ToIterableDataset
 from retinue.engine.run_checks import training_classes
 from retinue.utils.errors import InputError
 
-__all__ = ["RunRecord", "num_training_images", "plan_epochs", "scale_to_processes"]
+__all__ = [
+    "RunRecord",
+    "num_training_images",
+    "plan_epochs",
+    "scale_to_processes",
+    "training_records",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +55,21 @@ class RunRecord:
 
 def num_training_images(loader: Any) -> int | None:
     """Return how many images a training loader of ours goes through; None for another loader."""
+    dataset = _training_dataset(loader)
+    return None if dataset is None else len(dataset)
+
+
+def training_records(loader: Any) -> DatasetFromList | None:
+    """Return the dataset dicts that a training loader of ours reads; None for another loader."""
+    dataset = _training_dataset(loader)
+    records = dataset._dataset if isinstance(dataset, MapDataset) else dataset
+    return records if isinstance(records, DatasetFromList) else None
+
+
+def _training_dataset(loader: Any) -> Any:
     while loader is not None:
         if isinstance(loader, ToIterableDataset):
-            return len(loader.dataset)  # type: ignore[arg-type]
+            return loader.dataset
         loader = getattr(loader, "dataset", getattr(loader, "_dataset", None))
     return None
 

@@ -167,6 +167,7 @@ def run_training(cfg: CfgNode, sources: Sequence[DataSource], resume: bool) -> d
         source.register()
     begin(cfg)
     trainer = Trainer(cfg)
+    trainer._is_data_checked = True  # by a report on all of it
     trainer.resume_or_load(resume=resume)
     if comm.is_main_process():  # not before: what can't be resumed keeps its own
         with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
