@@ -1,6 +1,7 @@
 """The four words on a model of random weights; training itself is in the slow test below."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -125,6 +126,19 @@ def test_a_run_is_told_in_one_line(tmp_path):
 
     assert str(Run(tmp_path, results, page)) == f"box AP 71.3, mask AP 66.0, page: {page}"
     assert str(Run(tmp_path, {}, None)) == f"folder: {tmp_path}"
+
+
+def test_a_run_that_predicts_nothing_says_so(tmp_path):
+    results = {"bbox": {"AP": math.nan}, "segm": {"AP": math.nan}}
+    why = f"(nothing was predicted; train longer, or see {tmp_path / 'log.txt'})"
+
+    assert str(Run(tmp_path, results, None)) == (
+        f"box AP nan, mask AP nan {why}, folder: {tmp_path}"
+    )
+    no_keypoint = {"bbox": {"AP": 3.0}, "keypoints": {"AP": math.nan}}
+    assert str(Run(tmp_path, no_keypoint, None)) == (
+        f"box AP 3.0, keypoint AP nan, folder: {tmp_path}"
+    )
 
 
 @pytest.mark.slow

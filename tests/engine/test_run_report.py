@@ -4,8 +4,14 @@ import math
 import pytest
 
 from retinue.engine.progress import ProgressBar
-from retinue.engine.run_report import analyse_coco, compare_pictures, training_charts
+from retinue.engine.run_report import (
+    _headline,
+    analyse_coco,
+    compare_pictures,
+    training_charts,
+)
 from retinue.utils.events import EventStorage
+from retinue.visualization.report import Tile
 
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 
@@ -54,6 +60,11 @@ def test_no_predictions_give_no_curves(truth, tmp_path):
 
     assert found.curves == []
     assert found.confusion is None
+
+
+def test_scores_at_the_head_of_the_page():
+    assert _headline("box AP", 71.26) == Tile("box AP", "71.3", "held-out pictures")
+    assert _headline("box AP", math.nan) == Tile("box AP", "nan", "no prediction")
 
 
 def test_charts_of_a_resumed_run_with_a_cut_off_line(tmp_path):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -64,6 +65,9 @@ class Run:
             for task, metrics in self.results.items()
             if task in names
         ]
+        if math.isnan(self.results.get("bbox", {}).get("AP", 0.0)):
+            log = self.output / "log.txt"
+            parts[-1] += f" (nothing was predicted; train longer, or see {log})"
         parts.append(f"page: {self.report}" if self.report else f"folder: {self.output}")
         return ", ".join(parts)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -232,6 +233,11 @@ def _draw_annotations(rgb: np.ndarray, record: Mapping[str, Any], metadata: Any)
 _HEADLINES = {"bbox": "box AP", "segm": "mask AP", "keypoints": "keypoint AP"}
 
 
+def _headline(name: str, score: float) -> Tile:
+    """A score at the head of the page; COCO's metrics are not a number without a prediction."""
+    return Tile(name, f"{score:.1f}", "no prediction" if math.isnan(score) else "held-out pictures")
+
+
 def write_run_report(
     folder: str | Path,
     detector: Detector,
@@ -271,7 +277,7 @@ def write_run_report(
         analysis = analyse_coco(json_file, str(predictions), tables)
     pictures, speed = compare_pictures(detector, records, metadata, num=num_pictures)
     heads = [
-        Tile(name, f"{tables[task].get('AP', float('nan')):.1f}", "held-out pictures")
+        _headline(name, tables[task].get("AP", float("nan")))
         for task, name in _HEADLINES.items()
         if task in tables
     ]
