@@ -66,7 +66,6 @@ class Detector(nn.Module):
 def test_a_detector_is_exported():
     model = Detector().eval()
     adapter = TracingAdapter(model, [{"image": torch.rand(2, 3)}])
-    adapter(*adapter.flattened_inputs)
     program = torch.export.export(adapter, adapter.flattened_inputs, strict=False)
     image = torch.rand(2, 3)
     found = adapter.outputs_schema(program.module()(image))
@@ -78,6 +77,17 @@ def test_a_detector_is_exported():
         wrapped([{"image": image}])[0]["instances"].pred_boxes.tensor,
         found[0]["instances"].pred_boxes.tensor,
     )
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+def test_the_schema_of_the_outputs_outlives_the_export(is_set):
+    """PyTorch puts attributes back that were there before, such as a None."""
+    adapter = TracingAdapter(nn.Linear(2, 2), torch.ones(1, 2))
+    if is_set:
+        adapter.outputs_schema = None
+    assert adapter.outputs_schema is None
+    torch.export.export(adapter, adapter.flattened_inputs, strict=False)
+    assert adapter.outputs_schema == IdentitySchema()
 
 
 def test_an_adapter_with_other_leaves():

@@ -194,6 +194,16 @@ def _tensors(values: Flat) -> tuple[torch.Tensor, ...]:
     return tuple(value for value in values if isinstance(value, torch.Tensor))
 
 
+class _Outputs:
+    """What an adapter has learnt of its outputs.
+
+    Exporters refuse new attributes of a module, or put back what was there before they traced it.
+    What an attribute refers to they leave alone.
+    """
+
+    schema: Schema | None = None
+
+
 class TracingAdapter(nn.Module):
     """A model whose inputs and outputs are flat tuples of tensors, for exporters.
 
@@ -208,7 +218,7 @@ class TracingAdapter(nn.Module):
     Attributes:
         flattened_inputs: the example's tensors.
         inputs_schema, outputs_schema: rebuild inputs and outputs from flat tuples; the latter is
-            known after the first forward pass.
+            known after the first forward pass, which may be an exporter's.
 
     Raises:
         ValueError: If the example has leaves that are no tensors and ``allow_non_tensor`` is not
@@ -224,7 +234,6 @@ class TracingAdapter(nn.Module):
 
     flattened_inputs: tuple[torch.Tensor, ...] | None = None
     inputs_schema: Schema | None = None
-    outputs_schema: Schema | None = None
 
     def __init__(
         self,
@@ -239,6 +248,7 @@ class TracingAdapter(nn.Module):
         self.inputs = inputs if isinstance(inputs, tuple) else (inputs,)
         self.inference_func = inference_func or (lambda model, *args: model(*args))
         self.allow_non_tensor = allow_non_tensor
+        self._outputs = _Outputs()
 
         leaves, schema = flatten_to_tuple(self.inputs)
         self.flattened_inputs = _tensors(leaves)
@@ -250,6 +260,15 @@ class TracingAdapter(nn.Module):
                 f"TracingAdapter: inputs must only contain tensors; got {odd!r}. Leave it out, or"
                 " set allow_non_tensor=True if these inputs are the only ones"
             )
+
+    @property
+    def outputs_schema(self) -> Schema | None:
+        """Rebuilds the outputs from a flat tuple; None before the first forward pass."""
+        return self._outputs.schema
+
+    @outputs_schema.setter
+    def outputs_schema(self, schema: Schema | None) -> None:
+        self._outputs.schema = schema
 
     def forward(self, *args: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Rebuild the arguments, run the model, and return the tensors of its outputs.
