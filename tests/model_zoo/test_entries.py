@@ -36,6 +36,7 @@ def test_every_entry_says_what_it_is():
     for row in entries():
         assert row.task, row.name
         assert row.backbone or row.task == "classification", row.name
+        assert not row.backbone.startswith("-"), row.name
         assert row.parameters or row.name in OF_OTHERS, f"{row.name}: run record_parameters.py"
         assert bool(row.source) >= bool(row.licence or row.md5 or row.sha256), row.name
         assert row.url.startswith("https://dl.fbaipublicfiles.com/") or not row.url

@@ -74,7 +74,7 @@ MAIN_SCORES = {
 }
 _TRUNKS = (
     (r"_(R|X)_(\d+)_32x8d", r"\1\2-32x8d"),
-    (r"_(R|X)_(\d+)", r"\1\2"),
+    (r"_(R|X)_?(\d+)", r"\1\2"),
     (r"regnet([xy])_4gf", r"RegNet\1-4GF"),
     (r"mvitv2_(\w)_", lambda m: f"MViTv2-{m[1].upper()}"),
     (r"vitdet_(\w)_", lambda m: f"ViT-{m[1].upper()}"),
