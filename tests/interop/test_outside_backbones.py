@@ -9,6 +9,7 @@ torchvision = pytest.importorskip("torchvision", exc_type=ImportError)
 from retinue.config import get_cfg  # noqa: E402
 from retinue.modeling import build_model  # noqa: E402
 from retinue.modeling.backbone import FPN, OutsideBackbone  # noqa: E402
+from retinue.modeling.backbone.fpn import LastLevelMaxPool  # noqa: E402
 from retinue.modeling.optimize import optimize_for_inference  # noqa: E402
 from retinue.torchvision import FasterRCNN  # noqa: E402
 
@@ -33,6 +34,7 @@ PYRAMIDS = {  # strides 4 to 32 and their channels
     "timm:mobilenetv3_small_050": (8, 16, 24, 288),
     "timm:efficientnet_b0": (24, 40, 112, 320),
     "timm:convnext_atto": (40, 80, 160, 320),
+    "timm:convnext_tiny": (96, 192, 384, 768),
     "timm:swin_tiny_patch4_window7_224": (96, 192, 384, 768),
     "timm:hrnet_w18_small": (128, 256, 512, 1024),
     "timm:nasnetalarge": (168, 1008, 2016, 4032),
@@ -51,6 +53,20 @@ def test_families_give_a_pyramid(name):
     for key, shape in backbone.output_shape().items():
         size = (2, shape.channels, 160 // shape.stride, 96 // shape.stride)
         assert tuple(maps[key].shape) == size
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet50", "vgg16", "vgg11_bn", "densenet121", "mobilenet_v2", "convnext_tiny"],
+)
+def test_an_fpn_fits_on_top(name):
+    with torch.device("meta"):
+        network = OutsideBackbone(f"torchvision:{name}", out_features=[4, 8, 16, 32])
+        pyramid = FPN(network, list(network.output_shape()), 8, top_block=LastLevelMaxPool())
+        maps = pyramid.eval()(torch.empty(2, 3, 128, 192))
+
+    sizes = {f"p{level}": (2, 8, 128 >> level, 192 >> level) for level in range(2, 7)}
+    assert {name: tuple(m.shape) for name, m in maps.items()} == sizes
 
 
 @pytest.mark.parametrize(
