@@ -275,6 +275,22 @@ def test_anchors_are_whole_pixels_ratio_by_ratio():
     ]
 
 
+def test_flat_sizes_are_one_a_level():
+    """As torchvision reads them: nested by level, and the ratios repeated."""
+    flat = AnchorGenerator(sizes=(16, 32), aspect_ratios=(0.5, 1.0, 2.0))
+    nested = AnchorGenerator(sizes=((16,), (32,)), aspect_ratios=((0.5, 1.0, 2.0),) * 2)
+    models = [FasterRCNN(Pyramid(), 2, rpn_anchor_generator=one) for one in (flat, nested)]
+    maps = [torch.zeros(1, 8, 4, 6), torch.zeros(1, 8, 2, 3)]
+    found, expected = (model.rpn.anchor_generator(maps) for model in models)
+
+    assert flat.num_anchors_per_location() == [3, 3]
+    for level, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert len(one) == 3 * (24, 6)[level]
+        sides = one.tensor[:3, 2:] - one.tensor[:3, :2]  # whole pixels, whence the tolerance
+        assert sides.prod(dim=1).sqrt().tolist() == pytest.approx([(16, 32)[level]] * 3, rel=0.05)
+        torch.testing.assert_close(one.tensor, other.tensor)
+
+
 def test_cells_that_reach_beyond_the_batch_move_closer():
     """96 pixels are 6 cells of stride 16, and 2 of stride 64: positions 48 pixels apart."""
     anchors = AnchorGenerator(sizes=((32,), (128,)), aspect_ratios=((1.0,), (1.0,)))
