@@ -343,10 +343,13 @@ class PointRendMaskHead(nn.Module):
 
         def predict(points: torch.Tensor) -> torch.Tensor:
             fine = self._point_pooler(features, boxes, points)
-            return self._get_point_logits(fine, points, mask_representations)
+            logits = self._get_point_logits(fine, points, mask_representations)  # (R, K, P)
+            if logits.shape[1] == 1:
+                return logits
+            return logits.take_along_dim(classes[:, None, None], dim=1)  # the others aren't asked
 
         logits = predict(points)
-        logits = logits.reshape(*logits.shape[:2], side, side)  # (R, K, side, side)
+        logits = logits.reshape(*logits.shape[:2], side, side)  # (R, 1, side, side)
         for _ in range(self.mask_point_subdivision_steps):
             logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
             cells, points = point_features.get_uncertain_point_coords_on_grid(
