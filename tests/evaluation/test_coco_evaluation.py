@@ -424,3 +424,18 @@ def test_evaluating_a_list_of_results():
         _evaluate_predictions_on_coco(coco, [], "bbox")
     with pytest.raises(AssertionError, match=r"expected 3 limits; got \[1\]"):
         _evaluate_predictions_on_coco(coco, GOLDEN["results"], "bbox", max_dets_per_image=[1])
+
+
+def test_annotations_may_be_changed_in_place(golden_name):
+    """As DensePose's evaluator drops the categories that it doesn't map."""
+    evaluator = COCOEvaluator(golden_name)
+    coco = evaluator._coco_api
+    kept = [c for c in coco.dataset["categories"] if c["id"] in (3, 9)]
+    coco.dataset["categories"] = kept
+    coco.dataset["annotations"] = [
+        row for row in coco.dataset["annotations"] if row["category_id"] in (3, 9)
+    ]
+    coco.createIndex()
+    assert sorted(coco.getCatIds()) == sorted(c["id"] for c in kept)
+    assert {row["category_id"] for row in coco.loadAnns(coco.getAnnIds())} <= {3, 9}
+    assert len(coco.getAnnIds()) == len(coco.dataset["annotations"])

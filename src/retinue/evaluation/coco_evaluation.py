@@ -49,6 +49,27 @@ PROPOSAL_LIMITS = (100, 1000)
 PROPOSAL_AREAS = {"all": "", "small": "s", "medium": "m", "large": "l"}
 
 
+class EditableCOCO(hotcoco.COCO):
+    """hotcoco's annotations, which evaluators of other projects may change as pycocotools'.
+
+    ``dataset`` can be changed in place; ``createIndex`` makes the change known.
+    """
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        if "_content" not in vars(self):
+            self._content: dict[str, Any] = super().dataset
+        return self._content
+
+    @dataset.setter
+    def dataset(self, content: dict[str, Any]) -> None:
+        self._content = content
+        self.createIndex()
+
+    def createIndex(self) -> None:
+        hotcoco.COCO.dataset.__set__(self, self.dataset)  # type: ignore[attr-defined]
+
+
 class COCOEvaluator(DatasetEvaluator):
     """AP of boxes, masks and keypoints, and recall of proposals, by COCO's rules.
 
@@ -128,12 +149,12 @@ class COCOEvaluator(DatasetEvaluator):
     def _read_annotations(self, path: str) -> hotcoco.COCO:
         """Read a COCO file of this machine."""
         try:
-            return hotcoco.COCO(path)
+            return EditableCOCO(path)
         except ValueError:  # detectron2's converter writes null for what it has nothing to say of
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
         try:
-            return hotcoco.COCO({k: v for k, v in content.items() if v is not None})
+            return EditableCOCO({k: v for k, v in content.items() if v is not None})
         except (ValueError, AttributeError) as error:
             raise InputError(f"{path}: expected a COCO annotation file; {error}") from error
 
