@@ -4,8 +4,8 @@
 
 ``PYTHON`` is an interpreter that can import both; without a real detectron2 nothing is measured.
 Every measurement runs in a process of its own, the two packages in turns; the best time counts.
-Models are random, but for box offsets, which are 0, and class scores, which are scaled: so a
-thousand proposals and a hundred objects come out, as of a trained model.
+Weights are random, with offsets and scores under which about as many objects come out as of a
+trained model (see ``common.py``).
 """
 
 import argparse
@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from common import scene, wake
 
 HERE = Path(__file__).resolve()
 HEIGHT, WIDTH, NUM_OBJECTS = 800, 1216, 8
@@ -63,27 +65,10 @@ def inference(package: str, name: str) -> Run:
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
     predictor = d2.engine.DefaultPredictor(cfg)
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    prepare(predictor.model, torch.from_numpy(image).permute(2, 0, 1).float())
-    return lambda: len(predictor(image)["instances"])
-
-
-def prepare(model: Any, image: Any) -> None:
-    """Let boxes be predicted where anchors are, and class scores differ as trained ones do."""
-    import torch
-
-    for name, parameter in model.named_parameters():
-        if "anchor_deltas.w" in name or "bbox_pred.w" in name:
-            parameter.data.zero_()
-    dense = getattr(model, "head", None)
-    score = model.roi_heads.box_predictor.cls_score if dense is None else dense.cls_score
-    seen: list[Any] = []
-    handle = score.register_forward_hook(lambda module, inputs, output: seen.append(output.std()))
+    one = {"image": torch.from_numpy(image).permute(2, 0, 1).float()}
     with torch.no_grad():
-        model([{"image": image}])
-    handle.remove()
-    score.weight.data *= 2 / max(seen)
-    if dense is not None:
-        score.bias.data.zero_()
+        wake(predictor.model, lambda: predictor.model([one]))
+    return lambda: len(predictor(image)["instances"])
 
 
 def training(package: str, name: str) -> Run:
@@ -113,31 +98,6 @@ def training(package: str, name: str) -> Run:
 
     model.train()
     return step
-
-
-def scene(number: int) -> tuple[Any, list[dict[str, Any]]]:
-    """Draw a picture of smooth noise with seven polygons of 30 points, as COCO has on average."""
-    import numpy as np
-    from PIL import Image
-
-    rng = np.random.default_rng(number)
-    width, height = (640, 480) if number % 3 else (480, 640)
-    coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-    annotations = []
-    for _ in range(7):
-        radius = rng.uniform(15, 120)
-        center = rng.uniform(radius, (width - radius, height - radius))
-        angle = np.sort(rng.uniform(0, 2 * np.pi, 30))
-        points = center + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        annotation = {
-            "category_id": int(rng.integers(80)),
-            "iscrowd": 0,
-            "bbox": [*(center - radius).tolist(), 2 * radius, 2 * radius],
-            "area": 3.0 * radius**2,
-            "segmentation": [points.reshape(-1).round(2).tolist()],
-        }
-        annotations.append(annotation)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), annotations
 
 
 def mapped_files(package: str) -> tuple[list[dict[str, Any]], Any]:

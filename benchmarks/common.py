@@ -1,4 +1,4 @@
-"""Random weights under which a detector finds as much as a trained one does.
+"""Made-up pictures, and random weights under which a detector finds as much as a trained one does.
 
 Box offsets are 0, and class scores differ from place to place. So a thousand proposals and a
 hundred objects come out, where a model as it is initialised finds nothing or everything.
@@ -40,3 +40,28 @@ def wake(model: Any, run: Callable[[], Any]) -> None:
     scores = [(name, layer) for name, layer in layers if name.endswith(SCORES)]
     for _, layer in sorted(scores, key=lambda row: row[0].startswith(SECOND)):
         spread_scores(layer, run)
+
+
+def scene(number: int) -> tuple[Any, list[dict[str, Any]]]:
+    """Draw a picture of smooth noise with seven polygons of 30 points, as COCO has on average."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(number)
+    width, height = (640, 480) if number % 3 else (480, 640)
+    coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    annotations = []
+    for _ in range(7):
+        radius = rng.uniform(15, 120)
+        center = rng.uniform(radius, (width - radius, height - radius))
+        angle = np.sort(rng.uniform(0, 2 * np.pi, 30))
+        points = center + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        annotation = {
+            "category_id": int(rng.integers(80)),
+            "iscrowd": 0,
+            "bbox": [*(center - radius).tolist(), 2 * radius, 2 * radius],
+            "area": 3.0 * radius**2,
+            "segmentation": [points.reshape(-1).round(2).tolist()],
+        }
+        annotations.append(annotation)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), annotations

@@ -14,8 +14,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from common import scene
 
 from retinue.data import DatasetMapper, build_detection_train_loader
 from retinue.data import transforms as T
@@ -24,34 +23,19 @@ from retinue.data.datasets import load_coco_json
 
 def write_images(folder: Path, count: int) -> Path:
     """Write smooth noise with 7 polygons of 30 points an image, as COCO has on average."""
-    rng = np.random.default_rng(0)
     images, annotations = [], []
     for number in range(count):
-        width, height = (640, 480) if number % 3 else (480, 640)
-        coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        picture, objects = scene(number)
         picture.save(folder / f"{number}.jpg", quality=90)
-        image = {"id": number, "file_name": f"{number}.jpg", "width": width, "height": height}
-        images.append(image)
-        for _ in range(7):
-            radius = rng.uniform(15, 120)
-            center = rng.uniform(radius, (width - radius, height - radius))
-            angle = np.sort(rng.uniform(0, 2 * np.pi, 30))
-            points = center + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "bbox": [*(center - radius).tolist(), 2 * radius, 2 * radius],
-                    "segmentation": [points.reshape(-1).round(2).tolist()],
-                }
-            )
+        size = {"width": picture.width, "height": picture.height}
+        images.append({"id": number, "file_name": f"{number}.jpg", **size})
+        for one in objects:
+            place = {"id": len(annotations) + 1, "image_id": number}
+            annotations.append({**one, **place, "category_id": one["category_id"] + 1})
     content = {
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": 1, "name": "blob"}],
+        "categories": [{"id": i + 1, "name": f"class {i}"} for i in range(80)],
     }
     (folder / "ann.json").write_text(json.dumps(content))
     return folder / "ann.json"
