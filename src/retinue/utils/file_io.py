@@ -16,7 +16,6 @@ import importlib
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -24,6 +23,7 @@ from retinue.utils.cache import file_lock, get_cache_dir
 from retinue.utils.download import DETECTRON2, cached_download, download, mirrors_of
 from retinue.utils.fsspec_handler import FsspecHandler
 from retinue.utils.path_handler import PathHandler, utf8
+from retinue.utils.whole_file import write_whole
 
 __all__ = [
     "Detectron2Handler",
@@ -60,23 +60,15 @@ def atomic_write(
         >>> folder.cleanup()
     """
     path = os.fspath(path)
-    if encoding is None and "b" not in mode:
-        encoding = "utf-8"
-    is_remote = "://" in path
-    folder = tempfile.gettempdir() if is_remote else os.path.dirname(path)
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
+    if "://" not in path:
+        with write_whole(path, mode, encoding=encoding) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if is_remote:
-            PathManager.copy_from_local(temporary, path, overwrite=True)
-        else:
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, os.path.basename(path))
+        with write_whole(local, mode, encoding=encoding) as file:
+            yield file
+        PathManager.copy_from_local(local, path, overwrite=True)
 
 
 def _may_write(path: str, overwrite: bool) -> bool:
@@ -110,7 +102,7 @@ class NativePathHandler(PathHandler):
         self._check_kwargs(kwargs)
         source, target = self._plain(src_path), self._plain(dst_path)
         _may_write(target, overwrite)
-        with open(source, "rb") as reader, atomic_write(target) as writer:
+        with open(source, "rb") as reader, write_whole(target) as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
         return True
 

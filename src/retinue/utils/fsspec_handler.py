@@ -9,7 +9,7 @@ from typing import IO, Any
 from retinue.utils.cache import cache_path, file_lock
 from retinue.utils.download import OfflineError, is_offline
 from retinue.utils.path_handler import PathHandler, utf8
-from retinue.utils.whole_file import describe_damage
+from retinue.utils.whole_file import describe_damage, write_whole
 
 __all__ = ["FsspecHandler"]
 
@@ -46,9 +46,7 @@ class FsspecHandler(PathHandler):
         return target
 
     def _fetch(self, fs: Any, inner: str, path: str, target: str) -> None:
-        from retinue.utils.file_io import atomic_write  # which writes by way of handlers
-
-        with fs.open(inner, "rb") as reader, atomic_write(target) as writer:
+        with fs.open(inner, "rb") as reader, write_whole(target) as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
             want, got = fs.size(inner), os.path.getsize(writer.name)

@@ -18,7 +18,7 @@ from typing import IO, Any
 import torch
 
 from retinue.utils.pickle_scan import check_pickle
-from retinue.utils.restricted_pickle import (
+from retinue.utils.unpickler import (
     RestrictedPickleError,
     RestrictedUnpickler,
     check_layout,
@@ -127,15 +127,11 @@ class _Names(Mapping[str, Any]):
         "torch._utils._rebuild_parameter_with_state": _parameter,
         "torch.nn.parameter.Parameter": _parameter,
         "collections.Counter": dict,
-        "torch.storage._load_from_bytes": None,  # a file in a file: not in torch.save's
-        "torch.Size": None,
     }
 
     def __contains__(self, name: object) -> bool:
         name = str(name)
-        if name in self.exact:
-            return self.exact[name] is not None
-        return name.startswith("torch.") and self._plain(name) is not None
+        return name in self.exact or (name.startswith("torch.") and self._plain(name) is not None)
 
     def __getitem__(self, name: str) -> Any:
         return self.exact[name] if name in self.exact else self._plain(name)

@@ -1,15 +1,42 @@
-"""Telling a whole file from a cut one or a web page, by its first and last bytes."""
+"""Files that are whole or absent: writing them so, and telling a whole one from a cut one."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import uuid
 import zipfile
+from collections.abc import Iterator
+from typing import IO, Any
 
-__all__ = ["describe_damage"]
+__all__ = ["describe_damage", "write_whole"]
 
 MAX_HEADER = 100_000_000
 """Bytes of a safetensors header at most, as the format's own reader has it."""
+
+
+@contextlib.contextmanager
+def write_whole(path: str, mode: str = "wb", *, encoding: str | None = None) -> Iterator[IO[Any]]:
+    """Open a file of this machine that appears at ``path`` when the block ends without an error.
+
+    The bytes go to a file beside it first, reach the disk, and take the name in one step. A crash
+    leaves what was there before. ``retinue.utils.file_io.atomic_write`` does this for addresses,
+    too.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex[:12]}.tmp")
+    if encoding is None and "b" not in mode:
+        encoding = "utf-8"
+    try:
+        with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
 
 
 def describe_damage(path: str, name: str = "") -> str:
