@@ -16,7 +16,7 @@ within each box; paste_soft_masks interpolates whole images at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,14 +27,17 @@ from retinue.layers.operators import register_operator
 from retinue.layers.roi_align import AxisWeights, axis_weights, roi_align
 from retinue.utils.errors import InputError, expect_shape
 
-if TYPE_CHECKING:
-    from retinue.structures import Boxes
-
 __all__ = ["crop_masks", "paste_masks_in_image", "paste_soft_masks"]
 
 BYTES_PER_FLOAT = 4
 # Bytes of interpolated values at a time, on devices where masks are pasted many at once.
 GPU_MEM_LIMIT = 1024**3
+
+
+class HasTensor(Protocol):
+    """Boxes of an image in a structure, such as ``retinue.structures.Boxes``."""
+
+    tensor: torch.Tensor
 
 
 def _positions(
@@ -172,7 +175,7 @@ _paste_op = register_operator(
 
 def paste_masks_in_image(
     masks: torch.Tensor,
-    boxes: Boxes | torch.Tensor,
+    boxes: HasTensor | torch.Tensor,
     image_shape: tuple[int, int],
     threshold: float = 0.5,
 ) -> torch.Tensor:
@@ -189,7 +192,7 @@ def paste_masks_in_image(
         rounded down. Pixels more than one away from the box are 0.
 
     Raises:
-        InputError: If masks aren't square or there are as many boxes as masks.
+        InputError: If masks aren't square, or there aren't as many boxes as masks.
     """
     box_tensor = boxes if isinstance(boxes, torch.Tensor) else boxes.tensor
     expect_shape("paste_masks_in_image: masks", masks, ("N", "M", "M"))
