@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from retinue.config.config import CfgNode
+from yacs.config import CfgNode
+
 from retinue.utils.errors import InputError
 
 __all__ = ["downgrade_config", "upgrade_config"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from retinue.config.config import CfgNode
 
-__all__: list[str] = []
+__all__ = ["get_cfg"]
 
 _BACKBONE: dict[str, Any] = {
     "BACKBONE": {
@@ -310,3 +310,10 @@ _C = CfgNode(
         "RETINUE": _RETINUE,
     }
 )
+
+
+def get_cfg() -> CfgNode:
+    """Return a fresh tree with every key at its default."""
+    cfg = _C.clone()
+    cfg.review_new_keys()
+    return cfg
