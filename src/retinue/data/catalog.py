@@ -6,6 +6,7 @@ those rows are filled in when a table is first looked at, not on import.
 """
 
 import copy
+import importlib
 import logging
 import threading
 import types
@@ -192,6 +193,10 @@ def _same(old: Any, new: Any) -> bool:
 DatasetCatalog = _DatasetCatalog()
 MetadataCatalog = _MetadataCatalog()
 
+# The module that registers the built-in datasets. It stands above the tables and, like a row of a
+# registry, is imported when somebody first looks.
+_BUILTIN = "retinue.data.datasets.builtin"
+
 _filling = threading.RLock()
 _started = threading.Event()
 
@@ -202,9 +207,7 @@ def _fill_builtin() -> None:
         if _started.is_set():
             return
         _started.set()
-        from retinue.data.datasets.builtin import register_all_builtin
-
-        register_all_builtin()
+        importlib.import_module(_BUILTIN).register_all_builtin()
         DatasetCatalog._fill = MetadataCatalog._fill = None
 
 
