@@ -185,21 +185,14 @@ def test_registering_reads_keypoints_and_may_be_repeated(tmp_path):
     DatasetCatalog.remove(source.name)
 
 
-def test_a_file_is_read_once_for_two_who_ask(tmp_path, monkeypatch):
-    import retinue.data.datasets.coco_file as module
-
-    reads, read = [], module.read_annotation_file
-    monkeypatch.setattr(
-        module, "read_annotation_file", lambda path: reads.append(path) or read(path)
-    )
+def test_nothing_of_a_file_is_kept_for_the_next_who_asks(tmp_path):
     path = coco_file(tmp_path)
     source = DataSource(str(path), str(path), str(tmp_path))
     source.register()
-    first, second = DatasetCatalog.get(source.name), DatasetCatalog.get(source.name)
-    assert first is second
-    assert len(reads) == 1
-    assert DatasetCatalog.get(source.name) == first
-    assert len(reads) == 2, "nothing is kept after the second"
+    first = DatasetCatalog.get(source.name)
+    first[0]["file_name"] = "changed by who asked first"
+
+    assert DatasetCatalog.get(source.name)[0]["file_name"] == str(tmp_path / "a.png")
     DatasetCatalog.remove(source.name)
 
 

@@ -26,7 +26,7 @@ def _load(name: str, opts: list[str] | None) -> Any:
 
         cfg = get_cfg()
     else:
-        from retinue.engine.run_setup import find_model
+        from retinue.engine.model_source import find_model
 
         cfg = find_model(name).cfg
     cfg.merge_from_list(check_opts(opts, ("--help",)))

@@ -29,7 +29,8 @@ from retinue.engine.detector import Detection, Detector
 
 if TYPE_CHECKING:
     from retinue.config import CfgNode
-    from retinue.engine.run_setup import DataSource, ModelSource
+    from retinue.engine.data_source import DataSource
+    from retinue.engine.model_source import ModelSource
 
 __all__ = ["Detection", "Detector", "Run", "evaluate", "load", "train"]
 
@@ -99,7 +100,7 @@ def load(
     """
     from retinue.checkpoint import DetectionCheckpointer
     from retinue.engine.averaging import prefer_averages
-    from retinue.engine.run_setup import find_model
+    from retinue.engine.model_source import find_model
     from retinue.modeling import build_model
 
     source = find_model(name, trained=weights is None)

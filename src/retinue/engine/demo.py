@@ -10,7 +10,7 @@ import torch
 
 from retinue.data.datasets.shapes import write_sample, write_shapes
 from retinue.engine.api import Run, train
-from retinue.engine.run_setup import DEMO, find_model
+from retinue.engine.model_source import DEMO, find_model
 from retinue.engine.setup import check_output_folder
 
 __all__ = ["NUM_TRAIN", "NUM_VAL", "run_demo"]

@@ -228,7 +228,7 @@ class Detector:
         """
         from safetensors.torch import save
 
-        from retinue.engine.run_setup import write_class_names
+        from retinue.engine.class_names import write_class_names
         from retinue.utils.file_io import atomic_write
 
         folder = Path(folder)

@@ -73,7 +73,7 @@ def save_pretrained(
         The folder.
     """
     from retinue.checkpoint.writer import make_record, write_safetensors
-    from retinue.engine.run_setup import write_class_names
+    from retinue.engine.class_names import write_class_names
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -222,7 +222,7 @@ def convert_for_model(
     from retinue.checkpoint import DetectionCheckpointer
     from retinue.checkpoint.reader import Checkpoint
     from retinue.checkpoint.writer import make_record, write_checkpoint
-    from retinue.engine.run_setup import find_model
+    from retinue.engine.model_source import find_model
     from retinue.modeling import build_model
 
     found = find_model(model)

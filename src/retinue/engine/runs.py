@@ -19,12 +19,13 @@ from retinue.checkpoint import DetectionCheckpointer
 from retinue.config import CfgNode, get_cfg
 from retinue.data.catalog import MetadataCatalog
 from retinue.engine.averaging import prefer_averages
+from retinue.engine.class_names import write_class_names
+from retinue.engine.data_source import DataSource
 from retinue.engine.defaults import DefaultTrainer
 from retinue.engine.hooks import EvalHook, PeriodicWriter
 from retinue.engine.launch import launch
 from retinue.engine.parallel import gathered
 from retinue.engine.progress import ProgressBar, is_terminal
-from retinue.engine.run_setup import DataSource, write_class_names
 from retinue.engine.setup import check_output_folder, default_setup
 from retinue.engine.test_time_augmentation import GeneralizedRCNNWithTTA
 from retinue.utils import comm
