@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from retinue.data.build import PatientDataLoader, trivial_batch_collator
-from retinue.data.transport import sent_whole
+from retinue.data.build import trivial_batch_collator
+from retinue.data.transport import WholeBatchLoader, sent_whole
 from retinue.structures import Boxes, Instances
 
 
@@ -37,7 +37,7 @@ class Samples(Dataset):
 
 def load(**options):
     return list(
-        PatientDataLoader(Samples(), batch_size=2, collate_fn=trivial_batch_collator, **options)
+        WholeBatchLoader(Samples(), batch_size=2, collate_fn=trivial_batch_collator, **options)
     )
 
 
@@ -88,7 +88,7 @@ def test_the_main_process_collates_as_ever():
 
 def test_an_empty_batch_and_one_without_tensors():
     for samples in ([{"boxes": torch.zeros(0, 4)}], ["a", None]):
-        loader = PatientDataLoader(
+        loader = WholeBatchLoader(
             samples, batch_size=2, collate_fn=trivial_batch_collator, num_workers=1
         )
         (arrived,) = loader

@@ -43,7 +43,7 @@ from retinue.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-from retinue.data.transport import sent_whole
+from retinue.data.transport import WholeBatchLoader
 from retinue.utils.comm import get_world_size
 from retinue.utils.env import seed_all_rng
 from retinue.utils.errors import InputError, unknown_name
@@ -59,27 +59,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-
-class PatientDataLoader(DataLoader[Any]):
-    """PyTorch's loader, whose workers send each batch in one piece.
-
-    More workers than CPU cores are fine, for they also wait for files.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        *,
-        collate_fn: Callable[[list[Any]], Any],
-        num_workers: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        send = sent_whole(collate_fn) if num_workers > 0 else collate_fn
-        super().__init__(dataset, collate_fn=send, num_workers=num_workers, **kwargs)
-
-    def check_worker_number_rationality(self) -> None:
-        """Don't warn of it."""
 
 
 def build_batch_data_loader(
@@ -164,7 +143,7 @@ def build_batch_data_loader(
     if num_workers > 0 and aspect_ratio_grouping:  # workers send sample by sample
         prefetch_factor = max(prefetch_factor or 2, 1 + math.ceil(batch_size / num_workers))
     load = functools.partial(
-        PatientDataLoader,
+        WholeBatchLoader,
         dataset,
         num_workers=num_workers,
         worker_init_fn=worker_init_reset_seed,
@@ -451,7 +430,7 @@ def build_detection_test_loader(
             raise InputError("build_detection_test_loader: a stream takes no sampler; pass None")
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))
-    return PatientDataLoader(
+    return WholeBatchLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

@@ -4,8 +4,9 @@ PyTorch sends each tensor by itself, as a file descriptor that the main process 
 batch of detection samples holds dozens of tensors, and the training loop waits for all of them.
 Here the tensors of a batch are laid into one, which is sent; what arrives are views of it.
 
-Reading order: ``sent_whole`` wraps a collate function, ``_Parcel`` is what the worker's queue
-pickles, ``_open`` is what the main process runs.
+Reading order: ``WholeBatchLoader`` is PyTorch's loader with workers that do so; ``sent_whole``
+wraps a collate function, ``_Parcel`` is what the worker's queue pickles, ``_open`` is what the main
+process runs.
 """
 
 from __future__ import annotations
@@ -18,11 +19,29 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
-__all__ = ["sent_whole"]
+__all__ = ["WholeBatchLoader", "sent_whole"]
 
 ALIGNMENT = 64  # bytes; a cache line, and a multiple of every dtype's size
+
+
+class WholeBatchLoader(DataLoader[Any]):
+    """PyTorch's loader, whose workers send each batch in one piece."""
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        collate_fn: Callable[[list[Any]], Any],
+        num_workers: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        send = sent_whole(collate_fn) if num_workers > 0 else collate_fn
+        super().__init__(dataset, collate_fn=send, num_workers=num_workers, **kwargs)
+
+    def check_worker_number_rationality(self) -> None:
+        """Say nothing of more workers than CPU cores: they also wait for files."""
 
 
 def sent_whole(collate_fn: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:

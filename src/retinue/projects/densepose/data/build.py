@@ -16,18 +16,15 @@ from torch.utils.data import SequentialSampler
 
 from retinue.config import CfgNode
 from retinue.data import DatasetCatalog, MetadataCatalog
-from retinue.data.build import (
-    PatientDataLoader,
-    trivial_batch_collator,
-    worker_init_reset_seed,
-)
 from retinue.data.build import build_detection_test_loader as base_build_detection_test_loader
 from retinue.data.build import build_detection_train_loader as base_build_detection_train_loader
+from retinue.data.build import trivial_batch_collator, worker_init_reset_seed
 from retinue.data.dataset_dicts import (
     load_proposals_into_dataset,
     print_instances_class_histogram,
 )
 from retinue.data.samplers import TrainingSampler
+from retinue.data.transport import WholeBatchLoader
 from retinue.projects.densepose.config import get_bootstrap_dataset_config
 from retinue.projects.densepose.data.categories import (
     merge_categories,
@@ -272,7 +269,7 @@ def build_inference_based_loader(
     """
     dataset = build_bootstrap_dataset(dataset_cfg.DATASET, dataset_cfg.IMAGE_LOADER)
     reading, inference = dataset_cfg.IMAGE_LOADER, dataset_cfg.INFERENCE
-    images = PatientDataLoader(
+    images = WholeBatchLoader(
         dataset,
         batch_size=reading.BATCH_SIZE,
         sampler=TrainingSampler(len(dataset)),
