@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from retinue.checkpoint.errors import CheckpointError, DamagedFileError, pickle_errors
+from retinue.checkpoint.torch_file import read_torch_file
 from retinue.utils.pickle_scan import check_pickle
 from retinue.utils.plain_objects import StandIn
 from retinue.utils.restricted_pickle import RestrictedUnpickler, finish, translate_errors
 from retinue.utils.torch_archive import TensorInfo
 
-__all__ = ["check_folder", "list_folder", "read_folder", "read_values"]
+__all__ = ["check_folder", "is_plain_name", "list_folder", "read_folder", "read_values"]
 
 METADATA = ".metadata"
 MAX_METADATA = 1 << 30
@@ -211,8 +213,6 @@ def _read_tensor(
 
 
 def _read_chunk(folder: str, name: str, place: Mapping[str, Any] | None) -> Any:
-    from retinue.checkpoint.files import read_torch_file
-
     path, content = _open_chunk(folder, name, place)
     return read_torch_file(path, _Opened(content))
 
@@ -220,8 +220,6 @@ def _read_chunk(folder: str, name: str, place: Mapping[str, Any] | None) -> Any:
 def _open_chunk(
     folder: str, name: str, place: Mapping[str, Any] | None, *, only_look: bool = False
 ) -> tuple[str, io.BytesIO]:
-    from retinue.checkpoint.files import is_plain_name
-
     if place is None:
         raise DamagedFileError(f"{folder}: nothing says where {name!r} lies")
     file_name = str(place.get("relative_path"))
@@ -240,6 +238,11 @@ def _open_chunk(
     with open(path, "rb") as file:
         file.seek(offset)
         return path, io.BytesIO(b"" if only_look else file.read(length))
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether ``name`` is a file's name, without any folder."""
+    return bool(name) and name not in (".", "..") and not re.search(r"[/\\:\x00]", name)
 
 
 class _Opened:

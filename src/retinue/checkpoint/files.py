@@ -17,18 +17,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
+from retinue.checkpoint.distributed import is_plain_name, list_folder, read_folder
 from retinue.checkpoint.errors import CheckpointError, DamagedFileError, pickle_errors
+from retinue.checkpoint.torch_file import read_torch_file
 from retinue.utils import restricted_pickle
-from retinue.utils.file_io import PathManager
-from retinue.utils.plain_objects import STAND_INS
 from retinue.utils.torch_archive import LEGACY_MAGIC, TensorInfo, inspect_torch_file
 from retinue.utils.whole_file import MAX_HEADER, describe_damage
 
@@ -116,8 +115,6 @@ def read_file(path: str, *, trust: bool = False, mmap: bool = False) -> tuple[An
             with open(path, "rb") as file, pickle_errors(path):
                 return restricted_pickle.load(file, name=path, trust=trust), kind
         if kind == "distributed":
-            from retinue.checkpoint.distributed import read_folder
-
             return read_folder(path), kind
         return (_read_safetensors(path) if kind == "safetensors" else _read_shards(path)), kind
 
@@ -133,8 +130,6 @@ def list_file(path: str) -> tuple[Any, str]:
             with open(path, "rb") as file, pickle_errors(path):
                 return inspect_torch_file(file, path), kind
         if kind == "distributed":
-            from retinue.checkpoint.distributed import list_folder
-
             return list_folder(path), kind
         if kind == "safetensors":
             return _list_safetensors(path), kind
@@ -185,63 +180,6 @@ def _torch_dtype(array: np.ndarray) -> torch.dtype:
     if array.dtype.kind not in "biufc":
         return torch.uint8  # strings: their bytes
     return torch.from_numpy(np.empty(0, array.dtype)).dtype
-
-
-# ---- torch.save
-
-
-def read_torch_file(
-    path: str, path_manager: Any = PathManager, *, trust: bool = False, mmap: bool = False
-) -> Any:
-    """Read what ``torch.save`` wrote, on the CPU, without running code from it.
-
-    The file is looked through first (``inspect_torch_file``); then PyTorch reads it with
-    ``weights_only=True``, with stand-ins for arrays, structures and configs.
-
-    Args:
-        path: the file.
-        path_manager: opens the path.
-        trust: run whatever code the file holds; the log says so.
-        mmap: leave tensors in the file until they are used.
-
-    Raises:
-        DamagedFileError: If the file is not whole, or claims more than it holds.
-        CheckpointError: If it holds more than tensors, arrays, structures and plain data.
-    """
-    with path_manager.open(path, "rb") as file, pickle_errors(path):
-        if trust:
-            restricted_pickle.logger.warning(
-                "%s: read with trust=True, which runs any code that the file holds", path
-            )
-            return torch.load(file, map_location="cpu", weights_only=False)
-        inspect_torch_file(file, path)
-        file.seek(0)
-        mmap = mmap and os.path.isfile(path) and file.read(2) == b"PK"
-        file.seek(0)
-        with torch.serialization.safe_globals(_torch_names()):
-            try:
-                loaded = torch.load(
-                    path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap
-                )
-            except Exception as error:  # a damaged file fails in many ways
-                raise _torch_error(path, error) from error
-        return restricted_pickle.finish(loaded)
-
-
-def _torch_names() -> list[Any]:
-    """List what stands for names that ``weights_only`` doesn't know, each with its name."""
-    known: Mapping[str, Any] = {**restricted_pickle.NUMPY_NAMES, **STAND_INS}
-    return [(stand_in, name) for name, stand_in in known.items()]
-
-
-def _torch_error(path: str, error: Exception) -> CheckpointError:
-    reason = str(error).strip()
-    if refused := re.search(r"nsupported (?:global: )?GLOBAL ([\w.]+)", reason):
-        return CheckpointError(f"{path}: names {refused[1]!r}, which this PyTorch does not read")
-    first_line = (reason or type(error).__name__).splitlines()[0]
-    if "weights_only" in first_line:  # PyTorch's advice here is to run code from the file
-        first_line = "it is not in PyTorch's format"
-    return DamagedFileError(f"{path}: not a whole checkpoint file ({first_line})")
 
 
 # ---- safetensors
@@ -334,8 +272,3 @@ def _read_index(path: str) -> tuple[dict[str, str], dict[str, Any]]:
                 " of its folder is not followed"
             )
     return weight_map, metadata
-
-
-def is_plain_name(name: str) -> bool:
-    """Say whether ``name`` is a file's name, without any folder."""
-    return bool(name) and name not in (".", "..") and not re.search(r"[/\\:\x00]", name)

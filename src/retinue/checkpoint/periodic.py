@@ -5,14 +5,25 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from retinue.utils.errors import InputError
 
-if TYPE_CHECKING:
-    from retinue.checkpoint.checkpointer import Checkpointer
-
 __all__ = ["PeriodicCheckpointer"]
+
+
+class Saves(Protocol):
+    """What is asked of a ``Checkpointer``."""
+
+    path_manager: Any
+    save_to_disk: bool
+
+    def save(self, name: str, **kwargs: Any) -> Any: ...
+    def wait(self) -> None: ...
+    def in_turn(self, function: Callable[[], object]) -> None: ...
+    def get_checkpoint_file(self) -> str: ...
+    def get_all_checkpoint_files(self) -> list[str]: ...
 
 
 class PeriodicCheckpointer:
@@ -31,7 +42,7 @@ class PeriodicCheckpointer:
 
     def __init__(
         self,
-        checkpointer: Checkpointer,
+        checkpointer: Saves,
         period: int,
         max_iter: int | None = None,
         max_to_keep: int | None = None,

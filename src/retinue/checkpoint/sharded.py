@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from retinue.checkpoint.distributed import METADATA, check_folder, read_values
-from retinue.checkpoint.writer import put_folder
 from retinue.utils import comm
+from retinue.utils.whole_file import put_folder
 
 __all__ = [
     "clear_leftover",

@@ -15,14 +15,11 @@ ending if none is named. Tensors come back bit by bit.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
 import re
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,8 +27,10 @@ import torch
 
 from retinue.checkpoint.errors import CheckpointError
 from retinue.checkpoint.reader import RECORD, Checkpoint
+from retinue.checkpoint.sharded import write_alone
 from retinue.utils.errors import InputError, unknown_name
-from retinue.utils.file_io import PathManager, atomic_write
+from retinue.utils.file_io import atomic_write
+from retinue.utils.whole_file import new_folder
 
 __all__ = ["make_record", "new_folder", "write_checkpoint", "write_safetensors"]
 
@@ -205,8 +204,6 @@ def _separate(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _write_distributed(folder: str, checkpoint: Checkpoint) -> None:
-    from retinue.checkpoint.sharded import write_alone
-
     content: dict[str, Any] = {"model": checkpoint.weights}
     if checkpoint.record:
         content["run"] = checkpoint.record
@@ -239,30 +236,3 @@ def _write_shards(folder: str, checkpoint: Checkpoint, shard_size: int) -> None:
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     with atomic_write(os.path.join(folder, INDEX), "w") as file:
         json.dump(index, file, indent=1)
-
-
-@contextlib.contextmanager
-def new_folder(path: str) -> Iterator[str]:
-    """Give a folder to write into that takes the place of ``path`` when the block has ended.
-
-    A folder that is there already is replaced.
-    """
-    path = os.path.abspath(path)
-    temporary = f"{path}.{uuid.uuid4().hex[:12]}.tmp"
-    PathManager.mkdirs(temporary)
-    try:
-        yield temporary
-        put_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def put_folder(temporary: str, path: str) -> None:
-    """Give a folder its final name; one of that name goes when the new one is in its place."""
-    old = f"{path}.{uuid.uuid4().hex[:12]}.old"
-    had_one = os.path.isdir(path)
-    if had_one:
-        os.rename(path, old)
-    os.rename(temporary, path)
-    if had_one:
-        shutil.rmtree(old, ignore_errors=True)

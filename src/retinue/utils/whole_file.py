@@ -1,16 +1,17 @@
-"""Files that are whole or absent: writing them so, and telling a whole one from a cut one."""
+"""Files and folders that are whole or absent: writing them so, telling a whole from a cut one."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import uuid
 import zipfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-__all__ = ["describe_damage", "write_whole"]
+__all__ = ["describe_damage", "new_folder", "put_folder", "write_whole"]
 
 MAX_HEADER = 100_000_000
 """Bytes of a safetensors header at most, as the format's own reader has it."""
@@ -37,6 +38,33 @@ def write_whole(path: str, mode: str = "wb", *, encoding: str | None = None) -> 
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+
+
+@contextlib.contextmanager
+def new_folder(path: str) -> Iterator[str]:
+    """Give a folder to write into that takes the place of ``path`` when the block has ended.
+
+    A folder that is there already is replaced.
+    """
+    path = os.path.abspath(path)
+    temporary = f"{path}.{uuid.uuid4().hex[:12]}.tmp"
+    os.makedirs(temporary)
+    try:
+        yield temporary
+        put_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_folder(temporary: str, path: str) -> None:
+    """Give a folder its final name; one of that name goes when the new one is in its place."""
+    old = f"{path}.{uuid.uuid4().hex[:12]}.old"
+    had_one = os.path.isdir(path)
+    if had_one:
+        os.rename(path, old)
+    os.rename(temporary, path)
+    if had_one:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def describe_damage(path: str, name: str = "") -> str:
