@@ -1,7 +1,9 @@
 """Reading the files that detectors come in."""
 
+import http.server
 import json
 import pickle
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from retinue.checkpoint import DetectionCheckpointer
+from retinue.checkpoint import DetectionCheckpointer, read_checkpoint
 from retinue.checkpoint.checkpointer import CheckpointError, DamagedFileError
+from retinue.engine.run_setup import fetch_weights
 from retinue.utils.file_io import NativePathHandler, PathManagerBase
 
 FILES = json.loads((Path(__file__).parents[1] / "golden" / "checkpoint_names.json").read_text())[
@@ -97,6 +100,66 @@ def test_matching_is_asked_for_by_a_query(tmp_path):
     assert (model.fc.weight == 0).all()
     checkpointer.load("mine://a.pth?matching_heuristics=True")
     assert (model.fc.weight == 3).all()
+
+
+@pytest.fixture
+def signed(tmp_path, monkeypatch):
+    """The address of a file that a server gives to nobody without its signature."""
+
+    class Signed(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            path, _, query = self.path.partition("?")
+            body = (tmp_path / path.strip("/")).read_bytes()
+            is_signed = query == "X-Amz-Signature=af%2F91&version=2"
+            self.send_response(200 if is_signed else 403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setenv("RETINUE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("RETINUE_OFFLINE", raising=False)
+    torch.save({"weight": torch.full((1, 2), 3.0)}, tmp_path / "a.pth")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Signed) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
+        thread.start()
+        host = f"http://127.0.0.1:{httpd.server_port}"
+        yield f"{host}/a.pth?X-Amz-Signature=af%2F91&version=2"
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("ours", ["", "&matching_heuristics=True"])
+def test_a_servers_own_query_is_for_the_server(signed, ours, caplog):
+    caplog.set_level("INFO")
+    model = small_model()
+    model.fc.weight.data.zero_()
+    fetch_weights(signed + ours)
+    DetectionCheckpointer(model).load(signed + ours)
+
+    assert (model.fc.weight == (3 if ours else 0)).all()
+    assert read_checkpoint(signed + ours).matching_heuristics == bool(ours)
+    assert "X-Amz-Signature=***&version=2" in caplog.text
+    assert "af%2F91" not in caplog.text
+
+
+def test_a_file_may_have_a_servers_query_in_its_name(tmp_path):
+    """As iopath's cache keeps it."""
+    torch.save({"weight": torch.full((1, 2), 3.0)}, tmp_path / "a.pth?version=2")
+    model = small_model()
+    DetectionCheckpointer(model).load(f"{tmp_path}/a.pth?version=2&matching_heuristics=True")
+    assert (model.fc.weight == 3).all()
+
+
+def test_what_is_no_servers_query_is_refused(signed, tmp_path):
+    for path in (f"{tmp_path}/a.pth?version=2", f"{signed}&weight=ema"):
+        with pytest.raises(ValueError, match=r"unknown query \?.*; known are \?matching_"):
+            DetectionCheckpointer(small_model()).load(path)
 
 
 def test_what_the_config_sets_is_not_missed(tmp_path, caplog):

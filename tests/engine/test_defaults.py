@@ -400,7 +400,7 @@ def test_a_bad_image_ends_training_where_it_goes_on(small_cfg, caplog):
     with pytest.raises(OSError, match=r"7\.png can't be read"):
         trainer.train()
 
-    assert "Training failed in iteration 4: image 7.png can't be read" in caplog.text
+    assert "Exception during training: in iteration 4: image 7.png can't be read" in caplog.text
     assert "Traceback" not in caplog.text
     assert (Path(small_cfg.OUTPUT_DIR) / "last_checkpoint").read_text() == "model_0000003.pth"
     resumed = Trainer(small_cfg)

@@ -270,13 +270,13 @@ class TestPreciseBN:
         trainer.train(0, 2)
         expected = line.layer(batches[0])
         torch.testing.assert_close(line.norm.running_mean, expected.mean(0).detach())
-        assert "batch 100 of 150" in caplog.text
+        assert "Running precise-BN ... 100/150 iterations." in caplog.text
 
     def test_without_norms_it_does_nothing(self, caplog):
         caplog.set_level(logging.INFO)
         hook = PreciseBN(1, nn.Linear(1, 1), [], 5)
         hook.update_stats()
-        assert "nothing to do" in caplog.text
+        assert "PreciseBN is disabled because" in caplog.text
 
 
 def test_profiles_are_written(tmp_path, line, batches, sgd):
@@ -312,8 +312,8 @@ def test_memory_is_logged_where_there_is_cuda(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "memory_summary", lambda: "summary")
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     Idle(TorchMemoryStats(2, max_runs=2)).train(0, 9)
-    lines = [r.getMessage() for r in caplog.records if r.name == "retinue.engine.profiler_hooks"]
-    assert [line.split("  ")[0] for line in lines] == ["iter: 1", "iter: 3", "summary"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "retinue.engine.hooks"]
+    assert [line.split("  ")[0] for line in lines] == [" iter: 1", " iter: 3", "summary"]
     assert "max_allocated_mem: 3MB" in lines[0]
 
 

@@ -78,7 +78,7 @@ class TestLoop:
         with pytest.raises(NotImplementedError, match=r"TrainerBase must define run_step"):
             trainer.train(0, 3)
         assert calls[-1] == ("a", "after_train", 0, 0)
-        assert "Training failed in iteration 0" in caplog.text
+        assert "Exception during training: in iteration 0" in caplog.text
 
     def test_only_hooks_are_registered(self):
         with pytest.raises(AssertionError, match="expected HookBase objects; got 3"):
@@ -344,7 +344,7 @@ class TestNotFinite:
         trainer = SimpleTrainer(line, batches, sgd(line))
         with EventStorage(), pytest.raises(TypeError, match="str"):
             trainer._write_metrics({"a": "b"}, 0.0)
-        assert "Reporting the losses of iteration 0 failed" in caplog.text
+        assert "Exception in writing metrics: of iteration 0" in caplog.text
 
 
 class Mean(nn.Module):

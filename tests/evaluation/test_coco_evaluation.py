@@ -180,12 +180,12 @@ def test_nothing_predicted(golden_name, tmp_path, caplog, keeps_files):
     folder = str(tmp_path) if keeps_files else None
     evaluator = COCOEvaluator(golden_name, output_dir=folder)
     assert evaluator.evaluate() == {}
-    assert "there are no predictions" in caplog.text
+    assert "[COCOEvaluator] Did not receive valid predictions." in caplog.text
     evaluator.process([{"image_id": 10}], [{"instances": predicted([])}])
     got = evaluator.evaluate()
     assert list(got) == ["bbox"]
     assert all(math.isnan(value) for value in got["bbox"].values())
-    assert "predicted nothing" in caplog.text
+    assert "No predictions from the model!" in caplog.text
     evaluator.process([{"image_id": 20}], [{"sem_seg": None}])
 
 
@@ -259,7 +259,7 @@ def test_a_test_set_without_annotations_is_only_written(register, tmp_path, capl
     name = register(dataset, thing_dataset_id_to_contiguous_id={3: 0, 5: 1, 9: 2, 11: 3})
     caplog.set_level("INFO")
     assert feed(COCOEvaluator(name, output_dir=str(tmp_path / "out"))).evaluate() == {}
-    assert "no annotations; its results are written only" in caplog.text
+    assert "Annotations are not available for evaluation." in caplog.text
     written = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
     assert len(written) == len(GOLDEN["results"])
     mapping = {3: 0, 5: 1, 9: 2, 11: 3}

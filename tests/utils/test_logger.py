@@ -31,21 +31,22 @@ def test_console_and_file(tmp_path, capsys, name):
 
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\[\d\d/\d\d \d\d:\d\d:\d\d rtl\.utils\.events\]: hello", lines[0])
-    assert re.fullmatch(r"WARNING \[.* rtl\]: careful", lines[1])
-    assert re.fullmatch(r"ERROR \[.* rtl\]: bad", lines[2])
+    assert re.fullmatch(rf"WARNING \[.* {name}\]: careful", lines[1])
+    assert re.fullmatch(rf"ERROR \[.* {name}\]: bad", lines[2])
     for handler in logger.handlers:
         handler.flush()
     written = (tmp_path / "log.txt").read_text().splitlines()
-    assert written[0].endswith(f"{name}.utils.events INFO: hello")
+    assert written[0].endswith("] rtl.utils.events INFO: hello")
+    assert written[1].endswith(f"] {name} WARNING: careful")
     assert len(lines) == len(written) == 3
 
 
 def test_other_ranks_write_files_of_their_own(tmp_path, capsys, name):
     logger = setup_logger(str(tmp_path / "run.log"), 2, name=name)
-    logger.info("from rank 2")
+    logger.getChild("hooks").info("from rank 2")
     logger.handlers[0].flush()
     assert capsys.readouterr().out == ""
-    assert "from rank 2" in (tmp_path / "run.log.rank2").read_text()
+    assert f"{name}.hooks INFO: from rank 2" in (tmp_path / "run.log.rank2").read_text()
 
 
 def test_an_empty_abbreviation_leaves_the_root_out(capsys, name):

@@ -262,9 +262,9 @@ class Checkpointer:
             What the file has beyond the model and the loaded objects.
         """
         if not path:
-            self.logger.info("No checkpoint was given: the model starts from its initial weights")
+            self.logger.info("No checkpoint found. Initializing model from scratch")
             return {}
-        self.logger.info("[%s] Loading from %s ...", type(self).__name__, path)
+        self.logger.info("[Checkpointer] Loading from %s ...", path)
         self.report = LoadReport(path)
         wanted = list(self.checkpointables) if checkpointables is None else checkpointables
         if wanted and self.optimizer is not None and is_shards(path):
@@ -275,7 +275,7 @@ class Checkpointer:
             self._log_incompatible_keys(incompatible)
         for key in wanted:
             if key in checkpoint:
-                self.logger.info("Loading %s from %s", key, path)
+                self.logger.info("Loading %s from %s ...", key, path)
                 self.checkpointables[key].load_state_dict(checkpoint.pop(key))
         return checkpoint
 
@@ -421,13 +421,13 @@ class Checkpointer:
         """Report how a load went."""
         report = self.report
         for name, saved, here in incompatible.incorrect_shapes:
-            report.reinitialised[name] = f"{saved} in the checkpoint, {here} here"
+            report.reinitialised[name] = f"{saved} in the checkpoint but {here} in the model"
         report.missing = [n for n in incompatible.missing_keys if n not in report.reinitialised]
         report.unexpected = list(incompatible.unexpected_keys)
         absent = {*report.missing, *report.reinitialised}
         report.loaded = [name for name in self.model.state_dict() if name not in absent]
-        level = logging.INFO if report.is_complete and not report.warnings else logging.WARNING
-        self.logger.log(level, "%s", report)
+        for level, message in report.messages():
+            self.logger.log(level, "%s", message)
 
     def _convert_ndarray_to_tensor(self, state_dict: dict[str, Any]) -> None:
         """Make arrays tensors, in place.

@@ -12,11 +12,12 @@ Reading order: DetectionCheckpointer.load, ._read, ._load_model.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 import torch
 from torch import nn
@@ -28,12 +29,22 @@ from retinue.checkpoint.conventions import TRAINED, check_conventions
 from retinue.checkpoint.files import find_format, read_file
 from retinue.checkpoint.names import put_under_prefix, recognise
 from retinue.checkpoint.names_torchvision import is_torchvision_detector
-from retinue.checkpoint.reader import local_copy, record_of, understand
+from retinue.checkpoint.reader import (
+    KNOWN_QUERIES,
+    local_copy,
+    record_of,
+    split_query,
+    understand,
+)
 from retinue.checkpoint.sharded import whole
 from retinue.utils import comm
+from retinue.utils.download import without_secrets
+from retinue.utils.errors import close_names
 from retinue.utils.file_io import PathManager
 
 __all__ = ["DetectionCheckpointer"]
+
+logger = logging.getLogger(__name__)
 
 BACKGROUND_MOVED = "the background class was the first of the scores, and is the last now"
 CLASS_OUTPUTS = re.compile(r"(cls_score|bbox_pred|mask_head\.predictor|point_head\.predictor)\b")
@@ -84,7 +95,8 @@ class DetectionCheckpointer(Checkpointer):
         self.path_manager = PathManager
         self.class_names = list(class_names)
         self._trust = trust
-        self._query = ""
+        self._asked: dict[str, str] = {}
+        self._unknown_query = ""
         self._is_start = False
 
     def load(
@@ -92,18 +104,34 @@ class DetectionCheckpointer(Checkpointer):
     ) -> dict[str, Any]:
         """Load a checkpoint, see ``Checkpointer.load``.
 
+        Behind a path, ``?matching_heuristics=True`` and ``?weights=ema`` are for the checkpointer;
+        what else stands behind an address, such as a signature, is for its server.
+
         Raises:
             OSError: If the main process can't read the file.
-            ValueError: If the path ends in a query other than ``?matching_heuristics=True`` and
-                ``?weights=ema``.
+            ValueError: If a path ends in another query, or an address in a misspelt one.
         """
         if not path:
             return super().load(path, checkpointables, **kwargs)
-        path, _, self._query = str(path).partition("?")
+        logger.info("[%s] Loading from %s ...", type(self).__name__, without_secrets(path))
         try:
+            path = self._take_query_off(path)
             return super().load(self._local_path(path), checkpointables, **kwargs)
         finally:
-            self._query = ""
+            self._asked, self._unknown_query = {}, ""
+
+    def _take_query_off(self, path: str) -> str:
+        address, self._asked = split_query(path)
+        plain, _, query = address.partition("?")
+        if os.path.exists(address):  # older caches have a server's query in the names of files
+            return address
+        if "://" not in address:
+            self._unknown_query = query
+            return plain
+        keys = [key for key, _ in parse_qsl(query, keep_blank_values=True)]
+        if slips := [key for key in keys if close_names(key, KNOWN_QUERIES)]:
+            raise _unknown_query(plain, f"{slips[0]}=...")
+        return address
 
     def _local_path(self, path: str) -> str:
         if self.path_manager is PathManager:
@@ -136,22 +164,17 @@ class DetectionCheckpointer(Checkpointer):
         return dict(outcome)
 
     def _read(self, path: str) -> dict[str, Any]:
-        queries = parse_qs(self._query)
-        weights = queries.pop("weights", ["model"])[0]
         kind, _ = find_format(path)
         if kind == "torch":
             content = self._torch_load(path)
         else:
             content, kind = read_file(path, trust=self._trust, mmap=True)
-        content = understand(content, path, kind, weights=weights)
+        content = understand(content, path, kind, weights=self._asked.get("weights", "model"))
         if kind != "pickle" and not path.endswith(".pyth"):
-            if queries.pop("matching_heuristics", []) == ["True"]:
+            if self._asked.get("matching_heuristics") == "True":
                 content["matching_heuristics"] = True
-            if queries:
-                raise ValueError(
-                    f"{path}?{self._query}: unknown query {', '.join(queries)}; known are"
-                    " ?matching_heuristics=True and ?weights=ema"
-                )
+            if self._unknown_query:
+                raise _unknown_query(path, self._unknown_query)
         return content
 
     def _torch_load(self, f: str) -> Any:
@@ -270,6 +293,12 @@ class DetectionCheckpointer(Checkpointer):
                 f"{len(common)} of the model's {len(self.class_names)} classes were known to the"
                 f" checkpoint and took its outputs ({_some(common)}); new: {_some(new)}"
             )
+
+
+def _unknown_query(path: str, query: str) -> ValueError:
+    return ValueError(
+        f"{path}: unknown query ?{query}; known are ?matching_heuristics=True and ?weights=ema"
+    )
 
 
 def recognise_caffe2(state: dict[str, torch.Tensor]) -> bool:

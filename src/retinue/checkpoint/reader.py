@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 WEIGHT_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "weights", "params", "net")
 EMA_KEYS = ("model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "ema_state", "ema")
+KNOWN_QUERIES = ("weights", "matching_heuristics")
 MARKS = ("author", "matching_heuristics")
 RECORD = "retinue"
 """Key of our record in a safetensors file: JSON with classes, config, versions and metrics."""
@@ -141,7 +142,7 @@ def split_query(path: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
     ('model_final.pth', {'weights': 'ema'})
     """
     path, asked = os.fspath(path), {}
-    while found := re.search(r"[?&](weights|matching_heuristics)=(\w+)$", path):
+    while found := re.search(rf"[?&]({'|'.join(KNOWN_QUERIES)})=(\w+)$", path):
         path = path[: found.start()]
         asked[found[1]] = found[2]
     return path, asked
@@ -291,7 +292,7 @@ def _from_pickle(path: str, content: dict[str, Any]) -> dict[str, Any]:
     if "model" in content and "__author__" in content:
         if not isinstance(content["model"], dict):
             raise CheckpointError(f"{path}: its 'model' is no dict of weights")
-        logger.info("The file names its author: %s", content["__author__"])
+        logger.info("Reading a file from '%s'", content["__author__"])
         return content
     blobs = content.get("blobs", content)
     if not blobs or not isinstance(blobs, dict) or not all(isinstance(n, str) for n in blobs):

@@ -1,12 +1,14 @@
 """What a checkpoint and a model have in common, in words and as data.
 
 Parameter names are grouped by the module they belong to: ``fpn_lateral2.{bias, weight}``.
-``LoadReport`` says what happened to every tensor of a load.
+``LoadReport`` says what happened to every tensor of a load. Its sentences on tensors that were not
+loaded begin as fvcore's do, for scripts that look for them.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -66,12 +68,14 @@ def _listed(lines: Sequence[str], max_lines: int | None) -> str:
 
 def get_missing_parameters_message(keys: Iterable[str], max_lines: int | None = None) -> str:
     """Say which of the model's tensors the checkpoint doesn't have."""
-    return "Not in the checkpoint, kept as initialised:" + _listed(group_names(keys), max_lines)
+    start = "Some model parameters or buffers are not found in the checkpoint:"
+    return start + _listed(group_names(keys), max_lines)
 
 
 def get_unexpected_parameters_message(keys: Iterable[str], max_lines: int | None = None) -> str:
     """Say which of the checkpoint's tensors the model has no place for."""
-    return "In the checkpoint only, not used:" + _listed(group_names(keys), max_lines)
+    start = "The checkpoint state_dict contains keys that are not used by the model:"
+    return start + _listed(group_names(keys), max_lines)
 
 
 def describe_shapes(incorrect_shapes: Iterable[tuple[str, Shape, Shape]]) -> str:
@@ -137,6 +141,14 @@ class LoadReport:
         Args:
             max_lines: modules that each list names at most.
         """
+        return "\n".join(text for _, text in self.messages(max_lines=max_lines))
+
+    def messages(self, *, max_lines: int = 30) -> list[tuple[int, str]]:
+        """Say it in words for a log: pairs of a level of ``logging`` and a message.
+
+        Args:
+            max_lines: modules that each list names at most.
+        """
         num_tensors = len(self.loaded) + len(self.reinitialised) + len(self.missing)
         parts = [f"Loaded {len(self.loaded)} of the model's {num_tensors} tensors."]
         if not self.has_model:
@@ -144,19 +156,17 @@ class LoadReport:
         if self.source:
             parts.append(f"Names as in {self.source}; {len(self.renamed)} are other than ours.")
         if self.reshaped:
-            lines = _by_reason(self.reshaped)
+            lines = [f"{name}: {what}" for name, what in self.reshaped.items()]
             parts.append("Changed to fit:" + _listed(lines, max_lines))
-        if self.reinitialised:
-            lines = _by_reason(self.reinitialised)
-            parts.append("Of another shape, kept as initialised:" + _listed(lines, max_lines))
-        if self.missing:
-            parts.append(get_missing_parameters_message(self.missing, max_lines))
-        if self.unexpected:
-            parts.append(get_unexpected_parameters_message(self.unexpected, max_lines))
         parts += [f"Note: {note}." for note in self.notes]
-        parts += [f"WARNING: {warning}." for warning in self.warnings]
-        return "\n".join(parts)
-
-
-def _by_reason(reasons: dict[str, str]) -> list[str]:
-    return [f"{name}: {reason}" for name, reason in reasons.items()]
+        bad = [
+            f"Skip loading parameter '{name}' to the model due to incompatible shapes: {why}!"
+            " It stays as initialised."
+            for name, why in self.reinitialised.items()
+        ]
+        if self.missing:
+            bad.append(get_missing_parameters_message(self.missing, max_lines))
+        if self.unexpected:
+            bad.append(get_unexpected_parameters_message(self.unexpected, max_lines))
+        bad += [f"WARNING: {warning}." for warning in self.warnings]
+        return [(logging.INFO, "\n".join(parts)), *((logging.WARNING, text) for text in bad)]

@@ -110,11 +110,15 @@ class _TorchSerializedList:
     """
 
     def __init__(self, lst: Iterable[Any]) -> None:
+        lst = list(lst)
+        logger.info(
+            "Serializing %d elements to byte tensors and concatenating them all ...", len(lst)
+        )
         blobs = [pickle.dumps(element, protocol=pickle.HIGHEST_PROTOCOL) for element in lst]
         self._ends = torch.tensor([len(blob) for blob in blobs], dtype=torch.int64).cumsum(0)
         joined = bytearray(b"".join(blobs))
         self._bytes = torch.frombuffer(joined, dtype=torch.uint8) if joined else torch.empty(0)
-        logger.info("The dataset takes %.2f MiB in memory", len(joined) / 2**20)
+        logger.info("Serialized dataset takes %.2f MiB", len(joined) / 2**20)
 
     def __len__(self) -> int:
         return len(self._ends)

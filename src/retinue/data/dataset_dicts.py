@@ -28,7 +28,7 @@ __all__ = [
     "print_instances_class_histogram",
 ]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retinue.data.build")
 
 _Records = list[dict[str, Any]]
 
@@ -115,7 +115,7 @@ def load_proposals_into_dataset(
         UnknownNameError: (a ``KeyError``) If an image has no proposals in the file.
         RestrictedPickleError: If the file holds more than plain data.
     """
-    logger.info("Reading proposals from %s", proposal_file)
+    logger.info("Loading proposals from: %s", proposal_file)
     with PathManager.open(proposal_file, "rb") as file:
         proposals = restricted_pickle.load(file, name=proposal_file, trust=trust)
     for old, new in (("indexes", "ids"), ("scores", "objectness_logits")):
@@ -166,7 +166,7 @@ def print_instances_class_histogram(dataset_dicts: _Records, class_names: Sequen
     ]
     table = format_table(rows, ["category", "#instances"] * across, align="center")
     message = f"Distribution of instances among all {len(class_names)} categories:\n{table}"
-    log_first_n(logging.INFO, message, key="message")
+    log_first_n(logging.INFO, message, name=logger.name, key="message")
 
 
 def get_detection_dataset_dicts(

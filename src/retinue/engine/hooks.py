@@ -243,6 +243,7 @@ class LRScheduler(HookBase):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         if isinstance(self.scheduler, TorchLRScheduler):
+            logger.info("Loading scheduler from state_dict ...")
             self.scheduler.load_state_dict(dict(state_dict))
 
 
@@ -354,7 +355,9 @@ class PreciseBN(HookBase):
         self._data_iter: Iterator[Any] | None = None
         self._disabled = not get_bn_modules(model)
         if self._disabled:
-            logger.info("PreciseBN has nothing to do: no batch norm of the model is training")
+            logger.info(
+                "PreciseBN is disabled because no batch norm of the model is in training mode."
+            )
 
     def after_step(self) -> None:
         if is_last(self.trainer) or is_due(self.trainer, self._period):
@@ -366,12 +369,12 @@ class PreciseBN(HookBase):
             return
         if self._data_iter is None:
             self._data_iter = iter(self._data_loader)
-        logger.info("Computing exact batch norm statistics over %d batches", self._num_iter)
+        logger.info("Running precise-BN for %d iterations...", self._num_iter)
         with EventStorage():  # what the model reports meanwhile is not training
             update_bn_stats(self._model, self._batches(self._data_iter), self._num_iter)
 
     def _batches(self, data_iter: Iterator[Any]) -> Iterator[Any]:
         for number in count(1):
             if number % 100 == 0:
-                logger.info("Exact batch norm statistics: batch %d of %d", number, self._num_iter)
+                logger.info("Running precise-BN ... %d/%d iterations.", number, self._num_iter)
             yield next(data_iter)

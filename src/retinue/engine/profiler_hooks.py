@@ -17,7 +17,7 @@ from retinue.utils.file_io import PathManager
 
 __all__ = ["AutogradProfiler", "TorchMemoryStats", "TorchProfiler"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retinue.engine.hooks")
 
 
 class TorchProfiler(HookBase):
@@ -130,7 +130,7 @@ class TorchMemoryStats(HookBase):
             "allocated_mem": torch.cuda.memory_allocated(),
         }
         text = "  ".join(f"{name}: {amount / 2**20:.0f}MB" for name, amount in amounts.items())
-        logger.info("iter: %d  %s", self.trainer.iter, text)
+        logger.info(" iter: %d  %s", self.trainer.iter, text)
         self._runs += 1
         if self._runs == self._max_runs:
             logger.info("%s", torch.cuda.memory_summary())

@@ -22,7 +22,7 @@ __all__ = [
     "training_records",
 ]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retinue.engine.defaults")
 
 
 class RunRecord:
@@ -148,11 +148,13 @@ def scale_to_processes(cfg: CfgNode, num_workers: int) -> CfgNode:
     solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
     solver.REFERENCE_WORLD_SIZE = num_workers
     logger.info(
-        "Scaled to %d processes: %d images a batch, learning rate %g, %d iterations",
-        num_workers,
+        "Auto-scaling the config to batch_size=%s, learning_rate=%s, max_iter=%s, warmup=%s,"
+        " for %d processes.",
         solver.IMS_PER_BATCH,
         solver.BASE_LR,
         solver.MAX_ITER,
+        solver.WARMUP_ITERS,
+        num_workers,
     )
     if was_frozen:
         cfg.freeze()

@@ -128,10 +128,10 @@ class TrainerBase:
                     num_done += 1
                 self.iter = num_done  # tells hooks in after_train that nothing failed
             except (OSError, InputError, UnknownNameError, FloatingPointError) as error:  # no bug
-                logger.error("Training failed in iteration %d: %s", self.iter, error)
+                logger.error("Exception during training: in iteration %d: %s", self.iter, error)
                 raise
             except Exception:
-                logger.exception("Training failed in iteration %d", self.iter)
+                logger.exception("Exception during training: in iteration %d", self.iter)
                 raise
             finally:
                 self.after_train()
@@ -362,7 +362,7 @@ class SimpleTrainer(TrainerBase):
             try:
                 SimpleTrainer.write_metrics(loss_dict, data_time, iteration, prefix)
             except Exception:  # said here, since another thread's errors are not
-                logger.exception("Reporting the losses of iteration %d failed", iteration)
+                logger.exception("Exception in writing metrics: of iteration %d", iteration)
                 raise
 
     @staticmethod

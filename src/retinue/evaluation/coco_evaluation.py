@@ -45,6 +45,7 @@ METRICS = {
     "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
     "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
 }
+EVALUATING = "Evaluating predictions with unofficial COCO API..."  # scripts look for it
 PROPOSAL_LIMITS = (100, 1000)
 PROPOSAL_AREAS = {"all": "", "small": "s", "medium": "m", "large": "l"}
 
@@ -138,7 +139,7 @@ class COCOEvaluator(DatasetEvaluator):
                     " folder that it is converted into"
                 )
             path = os.path.join(self._output_dir, f"{dataset_name}_coco_format.json")
-            self._logger.info(f"Converting {dataset_name!r} to COCO's format in {path}")
+            self._logger.info(f"Trying to convert {dataset_name!r} to COCO format ... in {path}")
             convert_to_coco_json(dataset_name, path, allow_cached=allow_cached)
             self._metadata.json_file = path
         coco = self._read_annotations(PathManager.get_local_path(self._metadata.json_file))
@@ -282,7 +283,7 @@ class COCOEvaluator(DatasetEvaluator):
             if not comm.is_main_process():
                 return {}
         if not predictions:
-            self._logger.warning("COCOEvaluator: there are no predictions to evaluate.")
+            self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
             return {}
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
@@ -309,7 +310,7 @@ class COCOEvaluator(DatasetEvaluator):
             if refused is not None:
                 raise refused
         if not any(has_any for _, _, has_any, _ in shards):
-            self._logger.warning("COCOEvaluator: there are no predictions to evaluate.")
+            self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
             return
         recalls: dict[str, ProposalRecall] = {}
         for _, shard, *_ in shards:
@@ -317,6 +318,7 @@ class COCOEvaluator(DatasetEvaluator):
                 recalls.setdefault(name, ProposalRecall()).merge(recall)
         if recalls:
             self._report_recalls(recalls)
+        self._logger.info(EVALUATING)
         for task in sorted({task for states, *_ in shards for task in states}):
             params = _params(task, self._max_dets_per_image, self._kpt_oks_sigmas)
             whole = CocoStream(self._coco_api, task, params)
@@ -338,6 +340,7 @@ class COCOEvaluator(DatasetEvaluator):
         self, predictions: Sequence[dict[str, Any]], img_ids: Iterable[int] | None = None
     ) -> None:
         """Write kept predictions, and fill ``_results`` with the metrics of each task."""
+        self._logger.info("Preparing results for COCO format ...")
         coco_results = list(itertools.chain(*[p["instances"] for p in predictions]))
         tasks = self._tasks or self._tasks_from_predictions(coco_results)
         self._to_dataset_categories(coco_results)
@@ -347,8 +350,9 @@ class COCOEvaluator(DatasetEvaluator):
             with atomic_write(path, "w") as file:
                 file.write(json.dumps(coco_results))  # json.dump takes five times as long
         if not self._do_evaluation:
-            self._logger.info("The dataset has no annotations; its results are written only.")
+            self._logger.info("Annotations are not available for evaluation.")
             return
+        self._logger.info(EVALUATING)
         for task in sorted(tasks):
             coco_eval = None
             if coco_results:
@@ -371,8 +375,9 @@ class COCOEvaluator(DatasetEvaluator):
             with atomic_write(path) as file:  # the format that DATASETS.PROPOSAL_FILES_... has
                 pickle.dump(_proposal_table(predictions), file)
         if not self._do_evaluation:
-            self._logger.info("The dataset has no annotations; its proposals are written only.")
+            self._logger.info("Annotations are not available for evaluation.")
             return
+        self._logger.info("Evaluating bbox proposals ...")
         recalls = self._named_recalls()
         for prediction in predictions:
             annotations = self._annotations_of(prediction["image_id"])
@@ -400,7 +405,7 @@ class COCOEvaluator(DatasetEvaluator):
         """
         metrics = METRICS[iou_type]
         if coco_eval is None:
-            self._logger.warning("The model predicted nothing.")
+            self._logger.warning("No predictions from the model!")
             return dict.fromkeys(metrics, float("nan"))
         results = {
             metric: 100 * float(value) if value >= 0 else float("nan")
@@ -408,7 +413,7 @@ class COCOEvaluator(DatasetEvaluator):
         }
         self._logger.info(f"Evaluation results for {iou_type}: \n" + create_small_table(results))
         if not np.isfinite(sum(results.values())):
-            self._logger.info("NaN: there is nothing to compute this metric from.")
+            self._logger.info("Some metrics cannot be computed and is shown as NaN.")
         if class_names is None or len(class_names) <= 1:
             return results
 

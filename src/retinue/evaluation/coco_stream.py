@@ -62,7 +62,7 @@ class CocoStream:
             if twice == len(images):  # nothing new, so nothing to count
                 continue
             if twice:
-                logging.getLogger(__name__).warning(
+                logging.getLogger("retinue.evaluation.coco_evaluation").warning(
                     "%d images were evaluated by two processes and count twice; use a sampler"
                     " that gives each image to one, such as InferenceSampler",
                     twice,

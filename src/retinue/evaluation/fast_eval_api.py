@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,11 @@ def _as_hotcoco(dataset: Any) -> Any:
     return COCO(content)
 
 
+# Between the words of a line of the summary, which scripts look for.
+_PYCOCOTOOLS_SPACES = {
+    "Average Precision (AP)": "Average Precision  (AP)",
+    "Average Recall (AR)   ": "Average Recall     (AR)",
+}
 _GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 _NEEDED = (("area", "iscrowd"), ("area", "score"))  # of annotations, and of predictions
 
@@ -43,6 +50,14 @@ def _expect_keys(datasets: tuple[Any, Any], task: str) -> None:
             for key in keys:
                 if key not in annotation:
                     raise KeyError(f"annotation {annotation.get('id')} has no {key!r}")
+
+
+@contextlib.contextmanager
+def _said(method: str) -> Iterator[None]:
+    """Log how long the block took, in the line that scripts search for."""
+    start = time.perf_counter()
+    yield
+    logger.info(f"COCOeval_opt.{method}() finished in {time.perf_counter() - start:.2f} seconds.")
 
 
 class COCOeval_opt:
@@ -66,19 +81,24 @@ class COCOeval_opt:
         _expect_keys(self._given, self._inner.params.iouType)
         if not self._inner.params.maxDets:
             raise IndexError("COCOeval: params.maxDets is empty; give it the numbers to look at")
-        start = time.perf_counter()
-        self._inner.evaluate()
-        logger.info(f"Matching took {time.perf_counter() - start:.2f} seconds.")
+        logger.info(f"Evaluate annotation type *{self._inner.params.iouType}*")
+        with _said("evaluate"):
+            self._inner.evaluate()
 
     def accumulate(self) -> None:
         """Make precision and recall from the matches; they are in ``eval`` then."""
-        self._inner.accumulate()
+        logger.info("Accumulating evaluation results...")
+        with _said("accumulate"):
+            self._inner.accumulate()
 
     def summarize(self) -> None:
         """Print the twelve (ten for keypoints) usual numbers; they are in ``stats`` then."""
         with warnings.catch_warnings():  # other limits and sigmas are asked for on purpose
             warnings.filterwarnings("ignore", message="hotcoco: (max_dets|kpt_oks_sigmas) differ")
-            self._inner.summarize()
+            for line in self._inner.summary_lines():
+                for ours, known in _PYCOCOTOOLS_SPACES.items():
+                    line = line.replace(ours, known)
+                print(line)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_inner":  # not there yet, while an instance is being copied

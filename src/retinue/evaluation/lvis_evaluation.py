@@ -79,6 +79,7 @@ class LVISEvaluator(COCOEvaluator):
         self, predictions: Sequence[dict[str, Any]], img_ids: Iterable[int] | None = None
     ) -> None:
         """Write kept predictions, and fill ``_results`` with the metrics of each task."""
+        self._logger.info("Preparing results in the LVIS format ...")
         lvis_results = list(itertools.chain(*[p["instances"] for p in predictions]))
         tasks = self._tasks or self._tasks_from_predictions(lvis_results)
         self._to_dataset_categories(lvis_results)
@@ -88,8 +89,9 @@ class LVISEvaluator(COCOEvaluator):
             with atomic_write(path, "w") as file:
                 file.write(json.dumps(lvis_results))
         if not self._do_evaluation:
-            self._logger.info("The dataset has no annotations; its results are written only.")
+            self._logger.info("Annotations are not available for evaluation.")
             return
+        self._logger.info("Evaluating predictions ...")
         for task in sorted(tasks):
             self._results[task] = _evaluate_predictions_on_lvis(
                 self._coco_api,
@@ -110,7 +112,7 @@ def _evaluate_predictions_on_lvis(
     """Run LVIS's evaluation on results in COCO's result format; ``class_names`` is not used."""
     logger = logging.getLogger(__name__)
     if not lvis_results:
-        logger.warning("The model predicted nothing.")
+        logger.warning("No predictions from the model!")
         return dict.fromkeys(METRICS, float("nan"))
     if iou_type == "segm":  # masks of a size count by their own area, not their box's
         lvis_results = [{k: v for k, v in r.items() if k != "bbox"} for r in lvis_results]

@@ -179,7 +179,7 @@ class RotatedCOCOEvaluator(COCOEvaluator):
             with atomic_write(path, "w") as file:
                 file.write(json.dumps(coco_results))
         if not self._do_evaluation:
-            self._logger.info("The dataset has no annotations; its results are written only.")
+            self._logger.info("Annotations are not available for evaluation.")
             return
         coco_eval = None
         if coco_results:

@@ -52,10 +52,11 @@ def verify_results(cfg: Any, results: Mapping[str, Any]) -> bool:
         if not is_number or abs(actual - expected) > tolerance:
             failed.append(f"{task}/{metric}: expected {expected} +- {tolerance}; got {actual}")
     if failed:
-        logger.error("Results are not as TEST.EXPECTED_RESULTS wants them: " + "; ".join(failed))
-        logger.error("All results: " + pprint.pformat(results))
+        logger.error("Result verification failed!")
+        logger.error("Expected Results: " + "; ".join(failed))
+        logger.error("Actual Results: " + pprint.pformat(results))
         sys.exit(1)
-    logger.info("Results are as TEST.EXPECTED_RESULTS wants them.")
+    logger.info("Results verification passed.")
     return True
 
 

@@ -160,7 +160,7 @@ def download(
             return target
         errors: list[DownloadError] = []
         for address in (*mirrors, url):
-            logger.info("Downloading %s to %s", _without_password(address), target)
+            logger.info("Downloading %s to %s", without_secrets(address), target)
             try:
                 _fetch_from(address, target, expected, timeout, progress or _LogProgress(target))
                 return target
@@ -231,7 +231,7 @@ def _fetch_from(
         _remove_part(part)
         if is_second or not resumed:  # what was there before may have been wrong: once more
             raise WrongContentError(
-                f"{_without_password(address)}: not the right file: {problem}; nothing is kept. Try"
+                f"{without_secrets(address)}: not the right file: {problem}; nothing is kept. Try"
                 f" another address or mirror, or put the file at {target}"
             )
     meta = {"url": expected.url, "size": os.path.getsize(part), **digests}
@@ -269,10 +269,10 @@ def _fetch_with_retries(address: str, part: str, timeout: float, progress: Progr
         failures = 0 if now > before > 0 else failures + 1  # going on is no failure
         if failures >= RETRIES:
             break
-        logger.warning("%s: %s; trying again", _without_password(address), reason)
+        logger.warning("%s: %s; trying again", without_secrets(address), reason)
         time.sleep(0.2 * max(failures, 1))
     raise DownloadError(
-        f"{_without_password(address)}: download failed {RETRIES} times ({reason});"
+        f"{without_secrets(address)}: download failed {RETRIES} times ({reason});"
         f" {_proxy_advice()}; calling again goes on from the part in {part}"
     )
 
@@ -350,7 +350,7 @@ def _refusal(address: str, part: str, error: urllib.error.HTTPError) -> str:
     if error.code in (403, 407):
         advice = _proxy_advice()
     return (
-        f"{_without_password(address)}: the server answered {error.code} {error.reason}; {advice} A"
+        f"{without_secrets(address)}: the server answered {error.code} {error.reason}; {advice} A"
         f" file that you fetch by other means is found at {part.removesuffix('.part')}"
     )
 
@@ -359,12 +359,19 @@ def _proxy_advice() -> str:
     proxies = urllib.request.getproxies()
     used = proxies.get("https") or proxies.get("http")
     if used:
-        return f"it went through the proxy {_without_password(used)} that the environment names"
+        return f"it went through the proxy {without_secrets(used)} that the environment names"
     return "where a proxy is needed, name it in HTTPS_PROXY"
 
 
-def _without_password(address: str) -> str:
-    return re.sub(r"(?<=://)[^/@\s]+@", "***@", address)
+def without_secrets(address: str) -> str:
+    """Return an address as it may stand in a log: without password, signature and token.
+
+    >>> without_secrets("https://me:word@host/a.pth?version=2&X-Amz-Signature=af91")
+    'https://***@host/a.pth?version=2&X-Amz-Signature=***'
+    """
+    address = re.sub(r"(?<=://)[^/@\s]+@", "***@", address)
+    secret = r"[?&][^=&]*(?:sig|token|credential|key|password|secret)[^=&]*="
+    return re.sub(rf"(?i)({secret})[^&\s]+", r"\1***", address)
 
 
 def _resume_point(part: str) -> tuple[int, str]:

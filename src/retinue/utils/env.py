@@ -72,7 +72,7 @@ def seed_all_rng(seed: int | None = None) -> None:
     if seed is None:
         entropy = int.from_bytes(os.urandom(4), "big")
         seed = (os.getpid() + time.time_ns() + entropy) % 2**31
-        logging.getLogger(__name__).info("Random seed, made from the clock: %d", seed)
+        logging.getLogger(__name__).info("Using a generated random seed %d", seed)
     np.random.seed(seed)  # noqa: NPY002 - user code draws from the global generator
     torch.manual_seed(seed)
     random.seed(seed)

@@ -37,22 +37,32 @@ PLAIN_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 _GREEN, _RED, _END = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 
-class _ConsoleFormatter(logging.Formatter):
-    """``[05/12 10:00:00 rt.utils.events]: message``, with the logger's root name abbreviated."""
+class _ShortNames(logging.Formatter):
+    """Formats with the root of loggers' names abbreviated: ``rt.utils.events``."""
 
-    def __init__(self, *, root_name: str, abbrev_name: str, color: bool) -> None:
-        green, end = (_GREEN, _END) if color else ("", "")
-        super().__init__(f"{green}[%(asctime)s %(name)s]: {end}%(message)s", DATE_FORMAT)
-        self._root_name = root_name
+    def __init__(self, form: str, *, root_name: str, abbrev_name: str) -> None:
+        super().__init__(form, DATE_FORMAT)
+        self._root_name = root_name + "."
         self._abbrev_name = abbrev_name + "." if abbrev_name else ""
-        self._level_colors = (_RED, _END) if color else ("", "")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Format a copy, so that other handlers see the whole name."""
         record = logging.makeLogRecord(record.__dict__)
-        inner = (record.name + ".").removeprefix(self._root_name + ".")
-        if inner != record.name + ".":
-            record.name = (self._abbrev_name + inner).rstrip(".")
+        if record.name.startswith(self._root_name):
+            record.name = self._abbrev_name + record.name.removeprefix(self._root_name)
+        return super().formatMessage(record)
+
+
+class _ConsoleFormatter(_ShortNames):
+    """``[05/12 10:00:00 rt.utils.events]: message``, and the level before it from warnings on."""
+
+    def __init__(self, *, root_name: str, abbrev_name: str, color: bool) -> None:
+        green, end = (_GREEN, _END) if color else ("", "")
+        form = f"{green}[%(asctime)s %(name)s]: {end}%(message)s"
+        super().__init__(form, root_name=root_name, abbrev_name=abbrev_name)
+        self._level_colors = (_RED, _END) if color else ("", "")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
         text = super().formatMessage(record)
         if record.levelno < logging.WARNING:
             return text
@@ -88,11 +98,13 @@ def setup_logger(
 
     Args:
         output: a file ending in ``.txt`` or ``.log``, or a folder, which gets ``log.txt``; ranks
-            above 0 write to ``log.txt.rankN``. None writes no file.
+            above 0 write to ``log.txt.rankN``. None writes no file. Lines are as detectron2's:
+            ``[05/12 10:00:00] rt.utils.events INFO: message``, names in full on ranks above 0.
         distributed_rank: only rank 0 writes to the console.
         color: color the console's prefix, if it is a terminal.
         name: the logger, e.g. ``"retinue"`` for all of the library.
-        abbrev_name: printed for ``name`` on the console; ``""`` leaves it out.
+        abbrev_name: written before the names of loggers below ``name``, instead of it; ``""``
+            leaves it out.
         enable_propagation: hand messages on to the parent logger, too.
         configure_stdout: write to the console at all.
     """
@@ -101,20 +113,17 @@ def setup_logger(
     logger.setLevel(logging.DEBUG)
     logger.propagate = enable_propagation
 
-    if configure_stdout and distributed_rank == 0:
-        has_console = any(isinstance(h, _StdoutHandler) for h in logger.handlers)
-        if not has_console:
-            console = _StdoutHandler()
-            console.setLevel(logging.DEBUG)
-            if abbrev_name is None:
-                abbrev_name = {"detectron2": "d2", "retinue": "rt"}.get(name, name)
-            is_terminal = bool(getattr(sys.stdout, "isatty", bool)())
-            console.setFormatter(
-                _ConsoleFormatter(
-                    root_name=name, abbrev_name=abbrev_name, color=color and is_terminal
-                )
-            )
-            logger.addHandler(console)
+    if abbrev_name is None:
+        abbrev_name = {"detectron2": "d2", "retinue": "rt"}.get(name, name)
+    has_console = configure_stdout and distributed_rank == 0
+    if has_console and not any(isinstance(h, _StdoutHandler) for h in logger.handlers):
+        console = _StdoutHandler()
+        console.setLevel(logging.DEBUG)
+        is_terminal = bool(getattr(sys.stdout, "isatty", bool)())
+        console.setFormatter(
+            _ConsoleFormatter(root_name=name, abbrev_name=abbrev_name, color=color and is_terminal)
+        )
+        logger.addHandler(console)
 
     if output is not None:
         path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
@@ -125,7 +134,8 @@ def setup_logger(
         if not any(getattr(handler, "stream", None) is stream for handler in logger.handlers):
             file = logging.StreamHandler(stream)
             file.setLevel(logging.DEBUG)
-            file.setFormatter(logging.Formatter(PLAIN_FORMAT, DATE_FORMAT))
+            short = abbrev_name if has_console else name
+            file.setFormatter(_ShortNames(PLAIN_FORMAT, root_name=name, abbrev_name=short))
             logger.addHandler(file)
     return logger
 

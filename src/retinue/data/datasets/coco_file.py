@@ -14,7 +14,7 @@ from retinue.utils.timer import Timer
 
 __all__ = ["read_annotation_file"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retinue.data.datasets.coco")
 
 
 def read_annotation_file(json_file: str | os.PathLike[str]) -> dict[str, Any]:
@@ -49,5 +49,5 @@ def read_annotation_file(json_file: str | os.PathLike[str]) -> dict[str, Any]:
             f" 'categories'; got {got}"
         )
     if timer.seconds() > 1:
-        logger.info("Reading %s took %.1f seconds", json_file, timer.seconds())
+        logger.info("Loading %s takes %.2f seconds.", json_file, timer.seconds())
     return content
