@@ -89,6 +89,17 @@ def test_dense_loss_sums_over_the_foreground(kind):
     assert ((deltas.grad != 0).any(dim=2) == chosen).all()
 
 
+def test_dense_loss_of_all_anchors_takes_an_ellipsis():
+    """Heads that have chosen their boxes before index with ``...``."""
+    anchors, target = random_boxes(5).float(), random_boxes(5, seed=1).float()
+    deltas = torch.randn(1, 5, 4)
+    every, some = (
+        _dense_box_regression_loss([anchors], UNIT, [deltas], [target], mask)
+        for mask in (..., torch.ones(1, 5, dtype=torch.bool))
+    )
+    torch.testing.assert_close(every, some)
+
+
 def test_dense_loss_without_foreground_is_zero():
     deltas = torch.randn(1, 5, 4, requires_grad=True)
     for kind in ("smooth_l1", "giou"):

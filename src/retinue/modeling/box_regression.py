@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import EllipsisType
 from typing import Protocol
 
 import torch
@@ -254,7 +255,7 @@ def _dense_box_regression_loss(
     box2box_transform: _Transform,
     pred_anchor_deltas: Sequence[torch.Tensor],
     gt_boxes: Sequence[torch.Tensor],
-    fg_mask: torch.Tensor,
+    fg_mask: torch.Tensor | EllipsisType,
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> torch.Tensor:
@@ -265,7 +266,7 @@ def _dense_box_regression_loss(
         box2box_transform: how offsets are meant.
         pred_anchor_deltas: of each level ``(I, anchors of the level, 4)``.
         gt_boxes: of each image ``(R, 4)``, the target of each anchor.
-        fg_mask: ``(I, R)`` bool, anchors that count.
+        fg_mask: ``(I, R)`` bool, anchors that count; ``...`` where all do.
         box_reg_loss_type: ``"smooth_l1"`` on offsets; ``"giou"``, ``"diou"``, ``"ciou"`` on boxes.
         smooth_l1_beta: where smooth L1 turns from square to line; 0 is L1.
 
@@ -275,6 +276,8 @@ def _dense_box_regression_loss(
     if box_reg_loss_type not in (known := ["smooth_l1", *_OVERLAP_LOSSES]):
         raise unknown_name("box regression loss", box_reg_loss_type, known)
     all_anchors = torch.cat([a.tensor if isinstance(a, Boxes) else a for a in anchors])  # (R, 4)
+    if fg_mask is ...:
+        fg_mask = all_anchors.new_ones(len(gt_boxes), len(all_anchors), dtype=torch.bool)
     image, anchor = fg_mask.nonzero(as_tuple=True)  # (F,) each; only the foreground is computed
     sources = all_anchors[anchor]
     targets = torch.stack(list(gt_boxes))[image, anchor]
