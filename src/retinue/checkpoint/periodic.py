@@ -18,6 +18,7 @@ class Saves(Protocol):
 
     path_manager: Any
     save_to_disk: bool
+    sharded: bool
 
     def save(self, name: str, **kwargs: Any) -> Any: ...
     def wait(self) -> None: ...

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from retinue.checkpoint.reader import has_averages, local_copy, split_query
 from retinue.checkpoint.sharded import cut_as, own_part
-from retinue.engine.train_loop import HookBase
+from retinue.engine.loop import HookBase
 from retinue.utils.errors import InputError
 
 __all__ = ["WeightAverage", "prefer_averages"]

@@ -25,9 +25,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler as TorchLRScheduler
 
 from retinue.checkpoint.checkpointer import PeriodicCheckpointer as _PeriodicCheckpointer
+from retinue.engine.loop import HookBase
 from retinue.engine.metric_hooks import BestCheckpointer, EarlyStopping, is_due, is_last
 from retinue.engine.profiler_hooks import AutogradProfiler, TorchMemoryStats, TorchProfiler
-from retinue.engine.train_loop import HookBase
 from retinue.layers.precise_bn import get_bn_modules, update_bn_stats
 from retinue.solver.lr_scheduler import LRMultiplier
 from retinue.solver.param_scheduler import ParamScheduler
@@ -296,8 +296,9 @@ class EvalHook(HookBase):
 def save_final_metrics(trainer: Any) -> None:
     """Write the final checkpoint again, with the metrics of the evaluation after training.
 
-    The first one, which is there while the model is evaluated, is replaced in one step. Call it in
-    all processes, when the hooks are done.
+    The first one is there while the model is evaluated, so that nothing is lost if that fails; it
+    is replaced in one step, and stays if there is no room for the second. Call it in all processes,
+    when the hooks are done.
 
     Args:
         trainer: with ``EvalHook`` and ``PeriodicCheckpointer`` among its hooks, else nothing is
@@ -315,7 +316,10 @@ def save_final_metrics(trainer: Any) -> None:
     trainer.iter -= 1  # the last one that was done
     try:
         for saver in savers:
+            logger.info("The final checkpoint gets the metrics of the evaluation")
             saver.save_final(trainer.iter, metrics=metrics)
+    except OSError as error:
+        logger.warning("The final checkpoint is whole, but has no metrics: %s", error)
     finally:
         trainer.iter += 1
 

@@ -9,9 +9,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
 from retinue.utils import comm
 
 __all__ = ["Interrupt"]
@@ -60,8 +57,4 @@ class Interrupt:
 
     def is_requested(self) -> bool:
         """Say whether any process was asked to stop; all of them have to ask at the same time."""
-        if comm.get_world_size() == 1:
-            return self._is_requested
-        flag = torch.tensor(float(self._is_requested))
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
-        return bool(flag)
+        return comm.any_process(self._is_requested)

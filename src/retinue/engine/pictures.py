@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from retinue.engine.loop import HookBase
 from retinue.engine.parallel import gathered
-from retinue.engine.train_loop import HookBase
 from retinue.utils import comm
 from retinue.utils.events import EventStorage
 

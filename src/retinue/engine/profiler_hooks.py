@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from retinue.engine.train_loop import HookBase
+from retinue.engine.loop import HookBase
 from retinue.utils import comm
 from retinue.utils.file_io import PathManager
 

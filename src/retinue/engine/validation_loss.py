@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from retinue.engine.loop import HookBase
 from retinue.engine.parallel import gathered
-from retinue.engine.train_loop import HookBase
 from retinue.engine.training_state import load_training_state, training_state
 from retinue.utils import comm
 from retinue.utils.events import EventStorage

@@ -17,6 +17,7 @@ from retinue.utils.errors import InputError
 
 __all__ = [
     "all_gather",
+    "any_process",
     "create_local_process_group",
     "gather",
     "get_local_process_group",
@@ -146,6 +147,15 @@ def all_gather(data: Any, group: Any = None) -> list[Any]:
     received: list[Any] = [None] * size
     dist.all_gather_object(received, data, group=group)
     return received
+
+
+def any_process(flag: bool) -> bool:
+    """Say whether ``flag`` is true in any process; all of them have to ask."""
+    if get_world_size() == 1:
+        return flag
+    shared = torch.tensor(float(flag))
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=_get_global_gloo_group())
+    return bool(shared)
 
 
 def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
