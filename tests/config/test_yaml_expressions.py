@@ -15,6 +15,8 @@ from retinue.config.yaml_expressions import ExpressionError, evaluate
         ("sorted([max(1, 3), 2, round(1.4)])", [1, 2, 3]),
         (" 'text' ", "text"),
         ("[[y + x for x in [1, 2]] for y in [10]]", [[11, 12]]),
+        ("[[x, x * 2**(1.0/2) ** 2] for x in [4]]", [[4, 4 * 2**0.25]]),  # as RetinaNet's anchors
+        ("[2 ** 10, 2.0 ** -1, 10 ** -1, (-2) ** 3]", [1024, 0.5, 0.1, -8]),
     ],
 )
 def test_values(text, expected):
@@ -30,7 +32,11 @@ def test_values(text, expected):
         "[].append",
         "open('x')",
         "lambda: 1",
-        "2 ** 10",
+        "'a' ** 2",
+        "[1] ** 2",
+        "(-8) ** (1.0 / 3)",
+        "0 ** -1",
+        "1e300 ** 2",
         "'a' + 'b'",
         "'%s' % 1",
         "[x for x in range(3) if x]",
@@ -58,6 +64,9 @@ def test_what_is_refused(text):
         "[[0] * 9999 * 9999]",
         "[[[0 for z in range(900)] for y in range(900)] for x in range(900)]",
         "9" * 5000,
+        "9 ** 999999999",
+        "9 ** 9 ** 9 ** 9",
+        "[2 ** 9999 ** 9 for x in range(9)]",
         "(" * 500 + "1" + ")" * 500,
         " * ".join(["9" * 4000] * 8),
     ],

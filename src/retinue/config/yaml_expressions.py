@@ -27,6 +27,7 @@ _BINARY: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
 }
 _UNARY: Mapping[type, Callable[[Any], Any]] = {ast.USub: operator.neg, ast.UAdd: operator.pos}
 
@@ -75,6 +76,8 @@ class _Evaluator:
                     raise ExpressionError(f"a sequence of more than {_MAX_LENGTH:,} items")
         elif isinstance(left, str):
             raise ExpressionError("arithmetic with text")
+        elif isinstance(node.op, ast.Pow):
+            _check_power(_number(left), _number(right))
         return _BINARY[type(node.op)](left, right)
 
     def _each(self, item: ast.expr, part: ast.comprehension, names: Mapping[str, Any]) -> list[Any]:
@@ -89,6 +92,15 @@ def _number(value: Any) -> int | float:
     if not isinstance(value, int | float):
         raise ExpressionError(f"expected a number; got {value!r}")
     return value
+
+
+def _check_power(base: int | float, exponent: int | float) -> None:
+    """Raise, before it is worked out, where a power would be large or no real number."""
+    if isinstance(base, int) and isinstance(exponent, int):
+        if base.bit_length() * exponent > _MAX_LENGTH:
+            raise ExpressionError(f"a power of more than {_MAX_LENGTH:,} bits")
+    elif base < 0:
+        raise ExpressionError(f"a broken power of {base!r}, which is below zero")
 
 
 def _bounded(value: Any) -> Any:
