@@ -3,8 +3,8 @@
 Matching and averaging are hotcoco's, which gives pycocotools' numbers. Values are percentages; NaN
 stands for what cannot be computed, such as the AP of small objects where there are none.
 
-Reading order: COCOEvaluator (process a batch, evaluate at the end), instances_to_coco_json (one
-image's predictions in COCO's format), _evaluate_predictions_on_coco.
+Reading order: COCOEvaluator (process a batch, evaluate at the end), _evaluate_predictions_on_coco.
+coco_format.py has what files hold, coco_stream.py matches predictions as they come.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import hotcoco
-import hotcoco.mask
 import numpy as np
 import torch
 
 from retinue.config import CfgNode
 from retinue.data.catalog import MetadataCatalog
 from retinue.data.datasets.coco import convert_to_coco_json
+from retinue.evaluation.coco_format import (
+    has_annotations,
+    instances_to_coco_json,
+    read_annotations,
+)
 from retinue.evaluation.coco_stream import CocoStream
 from retinue.evaluation.evaluator import DatasetEvaluator
 from retinue.evaluation.fast_eval_api import COCOeval_opt
@@ -48,27 +52,6 @@ METRICS = {
 EVALUATING = "Evaluating predictions with unofficial COCO API..."  # scripts look for it
 PROPOSAL_LIMITS = (100, 1000)
 PROPOSAL_AREAS = {"all": "", "small": "s", "medium": "m", "large": "l"}
-
-
-class EditableCOCO(hotcoco.COCO):
-    """hotcoco's annotations, which evaluators of other projects may change as pycocotools'.
-
-    ``dataset`` can be changed in place; ``createIndex`` makes the change known.
-    """
-
-    @property
-    def dataset(self) -> dict[str, Any]:
-        if "_content" not in vars(self):
-            self._content: dict[str, Any] = super().dataset
-        return self._content
-
-    @dataset.setter
-    def dataset(self, content: dict[str, Any]) -> None:
-        self._content = content
-        self.createIndex()
-
-    def createIndex(self) -> None:
-        hotcoco.COCO.dataset.__set__(self, self.dataset)  # type: ignore[attr-defined]
 
 
 class COCOEvaluator(DatasetEvaluator):
@@ -125,7 +108,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._kpt_oks_sigmas = list(kpt_oks_sigmas)
         self._metadata = MetadataCatalog.get(dataset_name)
         self._coco_api = self._load_annotations(dataset_name, allow_cached_coco)
-        self._do_evaluation = _has_annotations(self._coco_api, self._metadata.json_file)
+        self._do_evaluation = has_annotations(self._coco_api, self._metadata.json_file)
         for task in self._tasks or ():
             if task not in METRICS:
                 raise unknown_name("COCO task", task, METRICS)
@@ -148,16 +131,8 @@ class COCOEvaluator(DatasetEvaluator):
         return coco
 
     def _read_annotations(self, path: str) -> hotcoco.COCO:
-        """Read a COCO file of this machine."""
-        try:
-            return EditableCOCO(path)
-        except ValueError:  # detectron2's converter writes null for what it has nothing to say of
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
-        try:
-            return EditableCOCO({k: v for k, v in content.items() if v is not None})
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{path}: expected a COCO annotation file; {error}") from error
+        """Read a COCO file of this machine; a subclass may read more."""
+        return read_annotations(path)
 
     # ---- taking predictions in
 
@@ -344,11 +319,7 @@ class COCOEvaluator(DatasetEvaluator):
         coco_results = list(itertools.chain(*[p["instances"] for p in predictions]))
         tasks = self._tasks or self._tasks_from_predictions(coco_results)
         self._to_dataset_categories(coco_results)
-        if self._output_dir:
-            path = os.path.join(self._output_dir, "coco_instances_results.json")
-            self._logger.info(f"Saving results to {path}")
-            with atomic_write(path, "w") as file:
-                file.write(json.dumps(coco_results))  # json.dump takes five times as long
+        self._write_results(coco_results, "coco_instances_results.json")
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
@@ -367,6 +338,14 @@ class COCOEvaluator(DatasetEvaluator):
             self._results[task] = self._derive_coco_results(
                 coco_eval, task, class_names=self._metadata.get("thing_classes")
             )
+
+    def _write_results(self, results: Sequence[dict[str, Any]], name: str) -> None:
+        """Write results to a file of the output folder, if there is one."""
+        if self._output_dir:
+            path = os.path.join(self._output_dir, name)
+            self._logger.info(f"Saving results to {path}")
+            with atomic_write(path, "w") as file:
+                file.write(json.dumps(results))  # json.dump takes five times as long
 
     def _eval_box_proposals(self, predictions: Sequence[dict[str, Any]]) -> None:
         """Write kept proposals, and fill ``_results`` with their average recall."""
@@ -455,14 +434,6 @@ def _table_of_classes(per_class: Mapping[str, float]) -> str:
     return format_table(rows, ["category", "AP"] * num_pairs)
 
 
-def _has_annotations(coco: hotcoco.COCO, json_file: str) -> bool:
-    """Say whether the file has annotations to compare with; those of test sets have none."""
-    if coco.get_ann_ids():
-        return True
-    with PathManager.open(json_file, "r") as file:
-        return "annotations" in json.load(file)
-
-
 def _proposal_table(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     proposals = [prediction["proposals"] for prediction in predictions]
     return {
@@ -471,42 +442,6 @@ def _proposal_table(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "ids": [prediction["image_id"] for prediction in predictions],
         "bbox_mode": int(BoxMode.XYXY_ABS),
     }
-
-
-def instances_to_coco_json(instances: Any, img_id: int) -> list[dict[str, Any]]:
-    """Return one image's predictions in COCO's result format.
-
-    Args:
-        instances: ``Instances`` on the CPU, with ``pred_boxes``, ``scores``, ``pred_classes``, and
-            maybe ``pred_masks`` ``(N, H, W)`` and ``pred_keypoints`` ``(N, K, 3)``.
-        img_id: the image's id in the dataset.
-
-    Returns:
-        A dict per instance: ``bbox`` is x, y, width, height in pixels, ``segmentation`` is
-        compressed run lengths, ``keypoints`` is flat with x and y as pixel indices (a pixel's
-        centre, which is at a half in our coordinates, is a whole number there).
-    """
-    if len(instances) == 0:
-        return []
-    boxes = BoxMode.convert(instances.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-    columns: dict[str, Iterable[Any]] = {
-        "category_id": instances.pred_classes.tolist(),
-        "bbox": boxes.tolist(),
-        "score": instances.scores.tolist(),
-    }
-    if instances.has("pred_masks"):
-        columns["segmentation"] = map(_encode, instances.pred_masks)
-    if instances.has("pred_keypoints"):
-        shift = torch.tensor([0.5, 0.5, 0.0])
-        columns["keypoints"] = (instances.pred_keypoints - shift).flatten(start_dim=1).tolist()
-    rows = zip(*columns.values(), strict=True)
-    return [{"image_id": img_id, **dict(zip(columns, row, strict=True))} for row in rows]
-
-
-def _encode(mask: Any) -> dict[str, Any]:
-    """Return the run lengths of one mask ``(H, W)``, as JSON can hold them."""
-    rle = hotcoco.mask.encode(np.asarray(mask).astype(np.uint8, copy=False))
-    return {"size": list(rle["size"]), "counts": rle["counts"].decode("utf-8")}
 
 
 def _evaluate_box_proposals(

@@ -6,9 +6,7 @@ Matching is hotcoco's, which gives the numbers of LVIS's own package. Values are
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,7 +17,7 @@ from retinue.config import CfgNode
 from retinue.data.catalog import MetadataCatalog
 from retinue.evaluation.coco_evaluation import COCOEvaluator
 from retinue.evaluation.proposal_recall import ProposalRecall
-from retinue.utils.file_io import PathManager, atomic_write
+from retinue.utils.file_io import PathManager
 from retinue.utils.logger import create_small_table
 
 __all__ = ["LVISEvaluator"]
@@ -83,11 +81,7 @@ class LVISEvaluator(COCOEvaluator):
         lvis_results = list(itertools.chain(*[p["instances"] for p in predictions]))
         tasks = self._tasks or self._tasks_from_predictions(lvis_results)
         self._to_dataset_categories(lvis_results)
-        if self._output_dir:
-            path = os.path.join(self._output_dir, "lvis_instances_results.json")
-            self._logger.info(f"Saving results to {path}")
-            with atomic_write(path, "w") as file:
-                file.write(json.dumps(lvis_results))
+        self._write_results(lvis_results, "lvis_instances_results.json")
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return

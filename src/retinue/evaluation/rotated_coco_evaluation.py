@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -27,7 +26,6 @@ from retinue.evaluation.coco_evaluation import COCOEvaluator
 from retinue.evaluation.fast_eval_api import COCOeval_opt
 from retinue.structures import BoxMode, Instances, RotatedBoxes, pairwise_iou_rotated
 from retinue.utils.errors import InputError
-from retinue.utils.file_io import atomic_write
 
 __all__ = ["RotatedCOCOEvaluator", "RotatedCOCOeval"]
 
@@ -173,11 +171,7 @@ class RotatedCOCOEvaluator(COCOEvaluator):
             raise InputError(f"RotatedCOCOEvaluator: tasks must be ('bbox',); got {self._tasks}")
         coco_results = list(itertools.chain(*[p["instances"] for p in predictions]))
         self._to_dataset_categories(coco_results)
-        if self._output_dir:
-            path = os.path.join(self._output_dir, "coco_instances_results.json")
-            self._logger.info(f"Saving results to {path}")
-            with atomic_write(path, "w") as file:
-                file.write(json.dumps(coco_results))
+        self._write_results(coco_results, "coco_instances_results.json")
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
