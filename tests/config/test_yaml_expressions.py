@@ -1,6 +1,7 @@
 """Arithmetic in configs is worked out; anything else is refused, and quickly."""
 
 import pytest
+import yaml
 
 from retinue.config.safe_yaml import load_yaml
 from retinue.config.yaml_expressions import ExpressionError, evaluate
@@ -62,6 +63,7 @@ def test_what_is_refused(text):
         "list(range(1000000000))",
         "sum(range(1000000000))",
         "[[0] * 9999 * 9999]",
+        "[[0] * 9999 for x in range(100)]",
         "[[[0 for z in range(900)] for y in range(900)] for x in range(900)]",
         "9" * 5000,
         "9 ** 999999999",
@@ -80,3 +82,11 @@ def test_in_a_config():
     text = 'SIZES: !!python/object/apply:eval ["[int(x * 0.1 * 640) for x in range(5, 7)]"]'
 
     assert load_yaml(text) == {"SIZES": [320, 384]}
+
+
+def test_expressions_of_one_file_share_the_limit():
+    tag = "- !!python/object/apply:eval ['[0] * 9999']\n"
+
+    assert len(load_yaml(tag * 3)) == 3
+    with pytest.raises(yaml.YAMLError, match="more than 100,000 steps and items"):
+        load_yaml(tag * 20)

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import yaml
 
-from retinue.config.yaml_expressions import ExpressionError, evaluate
+from retinue.config.yaml_expressions import Evaluator, ExpressionError
 
 __all__ = ["load_yaml"]
 
@@ -32,6 +32,10 @@ class _PlainLoader(yaml.SafeLoader):
 
     keep_names = False  # whether names of functions and classes stay callable by `instantiate`
     depth = 0
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.evaluator = Evaluator()
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Read one value, refusing nesting that would end in a stack overflow."""
@@ -75,7 +79,7 @@ class _PlainLoader(yaml.SafeLoader):
         reason = ""
         if isinstance(node, yaml.SequenceNode) and suffix in _EVAL:
             try:
-                return evaluate(*map(str, self.construct_sequence(node)))
+                return self.evaluator.evaluate(*map(str, self.construct_sequence(node)))
             except (ExpressionError, TypeError) as error:
                 reason = f" ({error})"
         raise yaml.constructor.ConstructorError(

@@ -12,10 +12,10 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["ExpressionError", "evaluate"]
+__all__ = ["Evaluator", "ExpressionError", "evaluate"]
 
-_MAX_STEPS = 20_000
-_MAX_LENGTH = 10_000  # of sequences, and digits of whole numbers
+_MAX_STEPS = 100_000  # and items of sequences, each time one is made
+_MAX_LENGTH = 10_000  # of sequences, and bits of whole numbers
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     f.__name__: f for f in (abs, float, int, len, list, max, min, range, round, sorted, sum, tuple)
@@ -36,40 +36,56 @@ class ExpressionError(ValueError):
     """More than arithmetic on numbers and sequences, or too much of it."""
 
 
-class _Evaluator:
-    """Works out a tree, counting its steps."""
+class Evaluator:
+    """Works out expressions, which share a limit on the steps and memory that they take."""
 
     def __init__(self) -> None:
         self._num_steps = 0
 
-    def value_of(self, node: ast.expr, names: Mapping[str, Any]) -> Any:
-        self._num_steps += 1
-        if self._num_steps > _MAX_STEPS:
-            raise ExpressionError(f"more than {_MAX_STEPS:,} steps")
-        return _bounded(self._value_of(node, names))
+    def evaluate(self, text: str) -> Any:
+        """Work out an expression of numbers and sequences.
 
-    def _value_of(self, node: ast.expr, names: Mapping[str, Any]) -> Any:
+        Raises:
+            ExpressionError: (a ``ValueError``) If it is anything else, or takes too many steps.
+        """
+        try:
+            return self._value(ast.parse(text.strip(), mode="eval").body, {})
+        except ExpressionError:
+            raise
+        except (
+            ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError,
+        ) as error:  # fmt: skip
+            raise ExpressionError(f"{text[:100]!r}: {error}") from error
+
+    def _value(self, node: ast.expr, names: Mapping[str, Any]) -> Any:
+        value = _bounded(self._unbounded_value(node, names))
+        self._num_steps += 1 + (len(value) if hasattr(value, "__len__") else 0)
+        if self._num_steps > _MAX_STEPS:
+            raise ExpressionError(f"more than {_MAX_STEPS:,} steps and items")
+        return value
+
+    def _unbounded_value(self, node: ast.expr, names: Mapping[str, Any]) -> Any:
         match node:
             case ast.Constant(value=int() | float() | str() | None):
                 return node.value
             case ast.Name() if node.id in names:
                 return names[node.id]
             case ast.List():
-                return [self.value_of(e, names) for e in node.elts]
+                return [self._value(e, names) for e in node.elts]
             case ast.Tuple():
-                return tuple(self.value_of(e, names) for e in node.elts)
+                return tuple(self._value(e, names) for e in node.elts)
             case ast.UnaryOp() if type(node.op) in _UNARY:
-                return _UNARY[type(node.op)](_number(self.value_of(node.operand, names)))
+                return _UNARY[type(node.op)](_number(self._value(node.operand, names)))
             case ast.BinOp() if type(node.op) in _BINARY:
                 return self._binary(node, names)
             case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _FUNCTIONS:
-                return _FUNCTIONS[name](*(self.value_of(a, names) for a in node.args))
+                return _FUNCTIONS[name](*(self._value(a, names) for a in node.args))
             case ast.ListComp(generators=[part]) | ast.GeneratorExp(generators=[part]):
                 return self._each(node.elt, part, names)
         raise ExpressionError(f"{ast.unparse(node)!r} is more than arithmetic")
 
     def _binary(self, node: ast.BinOp, names: Mapping[str, Any]) -> Any:
-        left, right = self.value_of(node.left, names), self.value_of(node.right, names)
+        left, right = self._value(node.left, names), self._value(node.right, names)
         if isinstance(node.op, ast.Mult):
             for sequence, number in ((left, right), (right, left)):
                 if not isinstance(sequence, int | float) and len(sequence) * number > _MAX_LENGTH:
@@ -84,8 +100,8 @@ class _Evaluator:
         if part.ifs or part.is_async or not isinstance(part.target, ast.Name):
             raise ExpressionError("only `... for name in sequence` is understood")
         target = part.target.id
-        values = self.value_of(part.iter, names)
-        return [self.value_of(item, {**names, target: value}) for value in values]
+        values = self._value(part.iter, names)
+        return [self._value(item, {**names, target: value}) for value in values]
 
 
 def _number(value: Any) -> int | float:
@@ -114,21 +130,10 @@ def _bounded(value: Any) -> Any:
 
 
 def evaluate(text: str) -> Any:
-    """Work out an expression of numbers and sequences.
-
-    Raises:
-        ExpressionError: (a ``ValueError``) If it is anything else, or takes too many steps.
+    """Work out one expression, see ``Evaluator.evaluate``.
 
     Example:
         >>> evaluate("[int(x * 0.1 * 640) for x in range(5, 8)]")
         [320, 384, 448]
     """
-    try:
-        tree = ast.parse(text.strip(), mode="eval")
-        return _Evaluator().value_of(tree.body, {})
-    except ExpressionError:
-        raise
-    except (
-        ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError,
-    ) as error:  # fmt: skip
-        raise ExpressionError(f"{text[:100]!r}: {error}") from error
+    return Evaluator().evaluate(text)
