@@ -7,6 +7,7 @@
     modules   what the finders answer with: retinue's own modules, or modules of forwarded names
     served    which name is served by what; ``names.tsv`` lists single names
     absent    names of detectron2 that retinue has not, with what to use instead
+    dropped   names that numpy, Pillow and others have dropped since, put back
     logs      messages appear under detectron2's logger names
     metadata  ``importlib.metadata.version("detectron2")``
     runner    run a script or module under the hook

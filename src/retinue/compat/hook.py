@@ -1,8 +1,9 @@
 """``install``: from then on ``import detectron2`` is retinue.
 
-Two finders are added to those that Python's import asks. The first stands before all others and
+Finders are added to those that Python's import asks. The first stands before all others and
 knows ``detectron2``, fvcore and iopath; the last stands behind them and knows what is served where
-nothing is installed, such as pycocotools. ``served`` says what they know.
+nothing is installed, such as pycocotools. ``served`` says what they know. One between them puts
+back what numpy and others have dropped, see ``dropped``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ from retinue.compat.absent import (
     NotCarriedError,
     unbuilt_extension,
     why_absent,
+)
+from retinue.compat.dropped import (
+    DROPPED_MODULES,
+    DROPPED_NAMES,
+    PutBackFinder,
+    put_back,
+    take_away,
 )
 from retinue.compat.metadata import ServedDistribution
 from retinue.compat.modules import (
@@ -101,7 +109,8 @@ class _First(MetaPathFinder):
             if reason := why_absent(fullname):
                 return ModuleSpec(fullname, RefusingLoader(NotCarriedError(reason)))
             home = home_of(fullname)
-            return _spec_of_alias(fullname, home) if home else None
+            alias = _spec_of_alias(fullname, home) if home else None
+            return alias or _spec_of_collection(fullname, path)  # a module of before 0.6
         if COLLECTIONS.get(top):
             return _spec_of_collection(fullname, path)
         if top in FALLBACKS and fullname != top and _is_ours(top):
@@ -128,6 +137,8 @@ class _Last(MetaPathFinder):
             return _spec_of_collection(fullname, path)
         if fullname in FALLBACKS:
             return _spec_of_alias(fullname, FALLBACKS[fullname])
+        if fullname in DROPPED_MODULES:
+            return _spec_of_alias(fullname, DROPPED_MODULES[fullname])
         if fullname in COMPILED:  # of a project's own folder
             return _spec_of_alias(fullname, COMPILED[fullname])
         if rest and fullname.endswith("._C"):
@@ -177,7 +188,8 @@ def install() -> None:
     The names of fvcore and iopath that detectron2 code uses are ours, too, so that there is one
     ``CfgNode``, ``Checkpointer``, ``Transform`` and registry; their other modules are found in the
     real packages where these are installed. ``pycocotools`` and the packages of detectron2's
-    projects are served where they are absent. Calling it again does nothing.
+    projects are served where they are absent. What numpy, Pillow and others have dropped since,
+    such as ``numpy.float``, is put back. Calling it again does nothing.
 
     Raises:
         ImportError: If another detectron2 has been imported already.
@@ -202,9 +214,12 @@ def install() -> None:
         )
     for name in [n for n in sys.modules if _is_foreign(n)]:
         del sys.modules[name]
-    _finders.extend((_First(), _Last()))
-    sys.meta_path.insert(0, _finders[0])
-    sys.meta_path.append(_finders[1])
+    _finders.extend((_First(), PutBackFinder(), _Last()))
+    sys.meta_path[:0] = _finders[:2]
+    sys.meta_path.append(_finders[2])
+    for name in DROPPED_NAMES:
+        if name in sys.modules:
+            put_back(sys.modules[name])
     logs.connect()
     importlib.invalidate_caches()
     if folder := real_detectron2():
@@ -226,7 +241,9 @@ def uninstall() -> None:
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
         is_alias = top in FALLBACKS and getattr(module, "__name__", "").startswith("retinue.")
+        is_alias |= getattr(module, "__name__", "") == DROPPED_MODULES.get(name, "-")
         if _is_foreign(name) or is_alias or (top in COLLECTIONS and _is_ours(top)):
             del sys.modules[name]
     undo_additions()
+    take_away()
     logs.disconnect()

@@ -1,0 +1,114 @@
+"""What numpy, Pillow, PyTorch and setuptools have dropped is there again under the hook."""
+
+import collections
+import importlib
+import math
+import subprocess
+import sys
+from collections import abc
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from retinue import compat
+from retinue.compat.dropped import DROPPED_NAMES
+
+
+def test_numpy_has_its_old_aliases_until_the_hook_goes(hook):
+    assert [vars(np)[name] for name in ("int", "float", "str")] == [int, float, str]
+    assert np.zeros(2, dtype=vars(np)["float_"]).dtype == np.float64
+    assert math.isnan(vars(np)["NaN"])
+    compat.uninstall()
+    assert "int" not in vars(np)
+    assert "LINEAR" not in vars(Image)
+
+
+def test_names_that_are_there_stay_as_they_are(hook):
+    """numpy 2 has a ``bool`` of its own, which earlier versions lack."""
+    assert np.bool is (np.bool_ if int(np.__version__.split(".")[0]) >= 2 else bool)
+
+
+def test_old_names_of_pictures(hook):
+    assert (Image.LINEAR, Image.CUBIC, Image.ANTIALIAS) == (
+        Image.Resampling.BILINEAR,
+        Image.Resampling.BICUBIC,
+        Image.Resampling.LANCZOS,
+    )
+
+
+def test_sizes_of_text_are_those_of_its_box(hook):
+    """The box counts from the line's top, as the old height did."""
+    font = ImageFont.load_default(20)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        pytest.skip("this Pillow is without FreeType")
+    left, _, right, bottom = font.getbbox("gap")
+    assert font.getsize("gap") == (right - left, bottom)
+    draw = ImageDraw.Draw(Image.new("L", (64, 32)))
+    assert draw.textsize("gap", font) == pytest.approx((right - left, bottom))
+
+
+def test_abstract_classes_are_in_collections(hook):
+    assert collections.Mapping is abc.Mapping
+
+
+def test_modules_that_are_gone_are_served(hook):
+    six = importlib.import_module("torch._six")
+    assert isinstance("a", six.string_classes)
+    assert six.inf == math.inf
+    compat.uninstall()
+    assert "torch._six" not in sys.modules
+
+
+def test_resources_of_packages():
+    """By its module, since tests may run beside a setuptools that has the real one."""
+    from retinue.compat import package_resources as served
+
+    path = served.resource_filename("retinue.compat", "names.tsv")
+    assert served.resource_string("retinue.compat", "names.tsv") == Path(path).read_bytes()
+    assert served.resource_exists("retinue", "compat/names.tsv")
+    assert not served.resource_exists("retinue", "compat/names.csv")
+    assert served.resource_isdir("retinue", "compat")
+    assert "names.tsv" in served.resource_listdir("retinue", "compat")
+    assert served.get_distribution("numpy").version == np.__version__
+    with pytest.raises(served.DistributionNotFound):
+        served.get_distribution("no-such-distribution")
+    with pytest.raises(ModuleNotFoundError, match="no package 'nowhere'"):
+        served.resource_filename("nowhere", "a")
+    with pytest.raises(AttributeError, match="has no attribute 'working_set'"):
+        served.working_set  # noqa: B018
+
+
+def test_versions_and_requirements():
+    pytest.importorskip("packaging")
+    from retinue.compat import package_resources as served
+
+    assert served.parse_version("0.10") > served.parse_version("0.9.1")
+    assert served.packaging.version.parse("1.0") == served.parse_version("1")
+    lines = "numpy>=1.24  # arrays\n\ntorch\n"
+    assert [r.name for r in served.parse_requirements(lines)] == ["numpy", "torch"]
+
+
+def test_modules_imported_later_have_them_too():
+    code = (
+        "import sys; from retinue.compat import install; install();"
+        "assert 'PIL.ImageDraw' not in sys.modules;"
+        "import numpy, PIL.ImageDraw;"
+        "assert numpy.int is int and hasattr(PIL.ImageDraw.ImageDraw, 'textsize');"
+        "assert 'exec_module' not in vars(PIL.ImageDraw.__spec__.loader)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_old_name_can_be_put_back(hook):
+    for module, names in DROPPED_NAMES.items():
+        found = importlib.import_module(module)
+        for name in names:
+            owner, _, member = name.rpartition(".")
+            assert hasattr(getattr(found, owner) if owner else found, member), f"{module}.{name}"
+
+
+def test_pillow_is_one_that_dropped_them():
+    assert int(PIL.__version__.split(".")[0]) >= 10
