@@ -35,17 +35,27 @@ _CAFFE2 = (
     " retinue.export.TracingAdapter and torch.export, or to ONNX by torch.onnx.export(dynamo=True)"
 )
 
+_DISSOLVED = (
+    "detectron2 0.2 dissolved it, too: RPN and RRPN compute losses and proposals themselves, and"
+    " find_top_rpn_proposals of detectron2.modeling.proposal_generator.proposal_utils picks the"
+    " best; subclass RPN and define losses or predict_proposals"
+)
+
 _MODULES: Mapping[str, str] = {
-    f"detectron2.export.{name}": _CAFFE2
-    for name in (
-        "api",
-        "c10",
-        "caffe2_export",
-        "caffe2_inference",
-        "caffe2_modeling",
-        "caffe2_patch",
-        "shared",
-    )
+    "detectron2.modeling.proposal_generator.rpn_outputs": _DISSOLVED,
+    "detectron2.modeling.proposal_generator.rrpn_outputs": _DISSOLVED,
+    **{
+        f"detectron2.export.{name}": _CAFFE2
+        for name in (
+            "api",
+            "c10",
+            "caffe2_export",
+            "caffe2_inference",
+            "caffe2_modeling",
+            "caffe2_patch",
+            "shared",
+        )
+    },
 }
 
 _NAMES: Mapping[str, dict[str, str]] = {
