@@ -262,6 +262,22 @@ def test_the_metrics_of_the_final_checkpoint_are_shown(small_cfg, tmp_path):
     assert "metrics" not in numbered
 
 
+def test_a_disk_that_is_full_at_the_end_costs_the_metrics_only(small_cfg, caplog, monkeypatch):
+    trainer = Trainer(small_cfg)
+    save = trainer.checkpointer.save
+
+    def full(name, **kwargs):
+        if "metrics" in kwargs:
+            raise OSError("no space left")
+        save(name, **kwargs)
+
+    monkeypatch.setattr(trainer.checkpointer, "save", full)
+    assert trainer.train()["bbox"]
+    assert "checkpoint is whole, but has no metrics: no space left" in caplog.text
+    saved = torch.load(Path(small_cfg.OUTPUT_DIR) / "model_final.pth", weights_only=True)
+    assert "metrics" not in saved
+
+
 def test_a_run_that_fails_at_its_end_has_no_metrics(small_cfg):
     trainer = Trainer(small_cfg)
     trainer.register_hooks([StopAfter(5)])

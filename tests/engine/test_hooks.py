@@ -144,11 +144,20 @@ class TestBest:
         caplog.set_level(logging.INFO)
         checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
         first, second = (BestCheckpointer(1, checkpointer, "box/AP") for _ in range(2))
-        Idle(EvalHook(1, metrics([5, 4])), first).train(0, 2)
+        Idle(EvalHook(1, metrics([5, 4, 6])), first).train(0, 3)
+        assert [m for m in caplog.messages if "aved" in m or "aving" in m] == [
+            f"Saving checkpoint to {tmp_path}/model_best.pth",
+            "Saved first model at 5.00000 @ 0 steps",
+            "Not saving as latest eval score for box/AP is 4.00000, not better than best score"
+            " 5.00000 @ iteration 0.",
+            f"Saving checkpoint to {tmp_path}/model_best.pth",
+            "Saved best model as latest eval score for box/AP is 6.00000, better than last best"
+            " score 5.00000 @ iteration 0.",
+        ]
         second.load_state_dict(first.state_dict())
-        assert (second.best_metric, second.best_iter) == (5, 0)
-        Idle(EvalHook(1, metrics([4])), second).train(2, 3)
-        assert "box/AP is 4.00000, the best remains 5" in caplog.text
+        assert (second.best_metric, second.best_iter) == (6, 3)
+        Idle(EvalHook(1, metrics([4])), second).train(3, 4)
+        assert "4.00000, not better than best score 6.00000 @ iteration 3." in caplog.text
 
     def test_the_best_one_outlives_a_resume_from_an_older_one(self, tmp_path):
         checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
@@ -165,7 +174,8 @@ class TestBest:
     def test_a_metric_that_is_not_there_is_said(self, tmp_path, caplog):
         checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
         Idle(EvalHook(1, metrics([1])), BestCheckpointer(1, checkpointer, "bax/AP")).train(0, 1)
-        assert "no metric 'bax/AP' to choose the best checkpoint by; there are: box" in caplog.text
+        text = "Given val metric bax/AP does not seem to be computed/stored."
+        assert f"{text} Nothing to choose the best checkpoint by; there are: box" in caplog.text
 
     def test_the_mode_is_checked(self):
         with pytest.raises(AssertionError, match=r"'max' .* or 'min'; got 'most'"):

@@ -111,9 +111,9 @@ class DetectionCheckpointer(Checkpointer):
             OSError: If the main process can't read the file.
             ValueError: If a path ends in another query, or an address in a misspelt one.
         """
+        logger.info("[%s] Loading from %s ...", type(self).__name__, without_secrets(path))
         if not path:
             return super().load(path, checkpointables, **kwargs)
-        logger.info("[%s] Loading from %s ...", type(self).__name__, without_secrets(path))
         try:
             path = self._take_query_off(path)
             return super().load(self._local_path(path), checkpointables, **kwargs)

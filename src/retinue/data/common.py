@@ -170,7 +170,10 @@ class DatasetFromList(Dataset[Any]):
         self._copy = copy
         self._serialize = serialize is not False
         method = _serialize_method.get() if serialize is True else serialize
-        self._lst = method(lst) if callable(method) else lst
+        if callable(method):
+            logger.info("Serializing the dataset using: %s", method)
+            lst = method(lst)
+        self._lst = lst
 
     def __len__(self) -> int:
         return len(self._lst)

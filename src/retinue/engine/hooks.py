@@ -309,7 +309,7 @@ def save_final_metrics(trainer: Any) -> None:
     evaluations = [hook for hook in trainer._hooks if isinstance(hook, EvalHook)]
     metrics = {k: v for hook in evaluations for k, v in getattr(hook, "metrics", {}).items()}
     savers = [hook for hook in trainer._hooks if isinstance(hook, PeriodicCheckpointer)]
-    if any(saver.checkpointer.sharded for saver in savers):
+    if any(getattr(saver.checkpointer, "sharded", False) for saver in savers):
         metrics = comm.all_gather(metrics)[0]  # the main process has them, and all save
     if not metrics:
         return

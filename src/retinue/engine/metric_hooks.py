@@ -11,7 +11,7 @@ from typing import Any
 
 from retinue.checkpoint.checkpointer import Checkpointer
 from retinue.checkpoint.reader import list_checkpoint
-from retinue.engine.train_loop import HookBase
+from retinue.engine.loop import HookBase
 from retinue.utils import comm
 from retinue.utils.errors import InputError
 
@@ -98,26 +98,27 @@ class BestCheckpointer(HookBase):
                 self._update_best(value, iteration)
 
     def _best_checking(self) -> None:
-        if self._checkpointer.sharded:
-            self._best_of_all_processes()
-        elif found := self._find_best():
-            self._save_best(*found)
-
-    def _best_of_all_processes(self) -> None:
-        """Metrics exist on the main process alone; the others save with it."""
-        found = self._find_best() if comm.is_main_process() else None
-        found = comm.all_gather(found)[0]
-        if found:
-            self.best_metric, self.best_iter = found
-            self._save_best(*found)
+        before = self.best_metric, self.best_iter
+        found = self._find_best()
+        if self._checkpointer.sharded:  # metrics exist on the main process alone; all save with it
+            found = comm.all_gather(found)[0]
+        if found is None:
+            return
+        self.best_metric, self.best_iter = found
+        self._save_best(*found)
+        if comm.is_main_process():
+            self._say_saved(*before)
 
     def _find_best(self) -> tuple[float, int] | None:
         """Return the metric and its iteration if it is better than ever before."""
+        if not comm.is_main_process():
+            return None
         latest = self.trainer.storage.latest().get(self._val_metric)
         if latest is None:
             known = [name for name in self.trainer.storage.latest() if "/" in name]
             logger.warning(
-                "There is no metric %r to choose the best checkpoint by; there are: %s",
+                "Given val metric %s does not seem to be computed/stored. Nothing to choose the"
+                " best checkpoint by; there are: %s",
                 self._val_metric,
                 ", ".join(known) or "none",
             )
@@ -125,17 +126,30 @@ class BestCheckpointer(HookBase):
         value, iteration = latest
         before = self.best_metric
         is_better = before is None or self._is_better(value, before)
-        if not (is_better and self._update_best(value, iteration)):
-            logger.info("%s is %.5f, the best remains %s", self._val_metric, value, before)
-            return None
+        if is_better and self._update_best(value, iteration):
+            return float(value), int(iteration)
         logger.info(
-            "%s is %.5f after iteration %d, the best so far (before: %s)",
+            "Not saving as latest eval score for %s is %.5f, not better than best score %s"
+            " @ iteration %s.",
             self._val_metric,
             value,
-            iteration,
-            before,
+            before if before is None else f"{before:.5f}",
+            self.best_iter,
         )
-        return float(value), int(iteration)
+        return None
+
+    def _say_saved(self, before: float | None, iteration: int | None) -> None:
+        if before is None:
+            logger.info("Saved first model at %.5f @ %s steps", self.best_metric, self.best_iter)
+            return
+        logger.info(
+            "Saved best model as latest eval score for %s is %.5f, better than last best score"
+            " %.5f @ iteration %s.",
+            self._val_metric,
+            self.best_metric,
+            before,
+            iteration,
+        )
 
     def _save_best(self, value: float, iteration: int) -> None:
         last = self._checkpointer.get_checkpoint_file()

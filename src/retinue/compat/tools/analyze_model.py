@@ -27,7 +27,7 @@ from retinue.utils.logger import setup_logger
 
 __all__ = ["main"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retinue")  # as scripts for detectron2 log
 
 
 def _average(counts: Counter[str], num: int) -> str:
@@ -92,6 +92,7 @@ def main() -> None:
     args = parse()
     if args.eval_only or args.num_gpus != 1:
         raise InputError("analyze_model: --eval-only and --num-gpus have no meaning here")
+    setup_logger(name="fvcore")  # checkpoints and counts of operators are its lines
     setup_logger()
     cfg = read_config(args, "DATALOADER.NUM_WORKERS", 0)
     for task in args.tasks:

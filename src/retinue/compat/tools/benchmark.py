@@ -35,7 +35,7 @@ from retinue.utils.timer import Timer
 
 __all__ = ["main"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retinue")  # as scripts for detectron2 log
 _NUM_BATCHES = 100
 _LOW_RATE = ("SOLVER.BASE_LR", 0.001)  # so that an untrained model stays finite
 

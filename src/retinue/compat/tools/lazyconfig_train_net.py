@@ -29,7 +29,7 @@ from retinue.utils.errors import InputError
 
 __all__ = ["evaluate", "main", "train"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retinue")  # as scripts for detectron2 log
 
 
 def evaluate(cfg: Any, model: nn.Module) -> Any:
@@ -54,6 +54,7 @@ def train(cfg: Any, model: nn.Module, resume: bool) -> None:
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     is_resumed = resume and checkpointer.has_checkpoint()
     trainer.train(trainer.iter + 1 if is_resumed else 0, cfg.train.max_iter)
+    hooks.save_final_metrics(trainer)
 
 
 def _hooks(cfg: Any, model: nn.Module, checkpointer: DetectionCheckpointer) -> list[Any]:

@@ -23,13 +23,14 @@ from retinue.engine.defaults import create_ddp_model
 from retinue.engine.runs import Trainer
 from retinue.evaluation import inference_on_dataset, print_csv_format
 from retinue.modeling import build_model
+from retinue.projects.files import expect_no_project
 from retinue.solver import build_lr_scheduler, build_optimizer
 from retinue.utils import comm
 from retinue.utils.events import EventStorage
 
 __all__ = ["evaluate", "main", "train"]
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retinue")  # as scripts for detectron2 log
 _WRITE_PERIOD = 20  # iterations
 
 
@@ -43,7 +44,7 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
         loader = build_detection_test_loader(cfg, name)
         results[name] = inference_on_dataset(model, loader, evaluator)
         if comm.is_main_process():
-            logger.info("Results on %s:", name)
+            logger.info("Evaluation results for %s in csv format:", name)
             print_csv_format(results[name])
     return next(iter(results.values())) if len(results) == 1 else results
 
@@ -61,7 +62,7 @@ def train(cfg: CfgNode, model: nn.Module, resume: bool) -> None:
     writers = default_writers(cfg.OUTPUT_DIR, end) if comm.is_main_process() else []
     batches = iter(build_detection_train_loader(cfg))
 
-    logger.info("Training from iteration %d to %d", start, end)
+    logger.info("Starting training from iteration %d", start)
     with EventStorage(start) as storage:
         for iteration in range(start, end):
             storage.iter = iteration
@@ -112,4 +113,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line."""
-    launch_with(run, default_argument_parser().parse_args())
+    args = default_argument_parser().parse_args()
+    expect_no_project(args.config_file)
+    launch_with(run, args)

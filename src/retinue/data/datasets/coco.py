@@ -148,10 +148,9 @@ def _number_classes(
     if twice:
         raise InputError(f"{json_file}: category ids {_some(twice)} occur more than once")
     id_map = {category_id: number for number, category_id in enumerate(ids)}
-    if ids != list(range(1, len(ids) + 1)):
-        # COCO's own ids have gaps, which everybody knows; for other data they may be a mistake.
-        logger.log(
-            logging.INFO if "coco" in dataset_name else logging.WARNING,
+    # COCO's own ids have gaps, which everybody knows; for other data they may be a mistake.
+    if ids != list(range(1, len(ids) + 1)) and "coco" not in dataset_name:
+        logger.warning(
             "%s: category ids are not 1 to %d; classes are numbered in their order: %s",
             json_file,
             len(ids),
