@@ -24,7 +24,6 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import _pair
 
-from retinue.layers.layout import laid_out_as
 from retinue.layers.sparse_rows import sum_few
 from retinue.utils.errors import InputError, expect_shape
 

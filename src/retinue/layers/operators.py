@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["register_operator"]
+__all__ = ["laid_out_as", "register_operator"]
 
 
 def register_operator(
@@ -57,3 +57,12 @@ def _outside_autocast(kernel: Callable[..., Any]) -> Callable[..., Any]:
             return kernel(*args)
 
     return run
+
+
+def laid_out_as(out: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Copy ``(..., C, H, W)`` to contiguous order if what it was made from is so.
+
+    Operators that work in channels-last order use it, as convolutions do: who hands in contiguous
+    maps may ``view`` the result.
+    """
+    return out.contiguous() if source.is_contiguous() else out

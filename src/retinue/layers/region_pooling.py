@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.modules.utils import _pair
 
-from retinue.layers.layout import laid_out_as
-from retinue.layers.operators import register_operator
+from retinue.layers.operators import laid_out_as, register_operator
 from retinue.layers.sparse_rows import Bags, split_bags, sum_rows, transpose_bags
 from retinue.utils.errors import InputError, expect_shape
 

@@ -20,8 +20,7 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import _pair
 
-from retinue.layers.layout import laid_out_as
-from retinue.layers.operators import register_operator
+from retinue.layers.operators import laid_out_as, register_operator
 from retinue.layers.roi_align import with_image_index
 from retinue.layers.sparse_rows import expand_runs, max_rows
 from retinue.utils.errors import expect_shape
