@@ -5,12 +5,13 @@ import json
 import os
 import re
 import stat
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from retinue.cli.main import app
-from retinue.compat.migration import read_project, rewrite_project
+from retinue.compat.migration import read_project, rewrite, rewrite_project
 from retinue.compat.migration.rewrite import rewritten
 from retinue.compat.migration.source import used_names
 from retinue.compat.migration.verdict import judge
@@ -34,7 +35,8 @@ weight_init.c2_msra_fill(None)
 
 def _write(folder, **files):
     for name, text in files.items():
-        path = folder / (name.replace("__", "/") + ".py")
+        parts = name.replace("____init__", "__INIT").replace("__", "/")
+        path = folder / (parts.replace("INIT", "__init__") + ".py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
@@ -67,6 +69,7 @@ def test_relative_imports_and_other_names_are_not_uses():
         ("detectron2.modeling", ("build_model",), "retinue.modeling:build_model"),
         ("detectron2.data.build", ("MetadataCatalog",), "retinue.data.catalog:MetadataCatalog"),
         ("detectron2.engine", ("DefaultTrainer", "test"), "retinue.engine:DefaultTrainer.test"),
+        ("detectron2", ("_C",), "retinue.compat.native"),
         ("detectron2._C", ("nms_rotated",), "retinue.compat.native:nms_rotated"),
         ("fvcore.nn", ("weight_init", "c2_msra_fill"), "retinue.layers.weight_init:c2_msra_fill"),
         ("pycocotools.mask", ("encode",), "hotcoco.mask:encode"),
@@ -133,7 +136,7 @@ def test_what_today_has_no_more_is_reported(tmp_path):
     assert "BILINEAR" in found["old.py", 4]
     assert "Python 3.12" in found["old.py", 5]
     assert "not Python 3" in found["python2.py", 1]
-    assert "encoding" in found["odd.py", 0]
+    assert "save it as UTF-8" in found["odd.py", 0]
 
 
 def test_extensions_and_requirements_are_reported(tmp_path):
@@ -142,15 +145,156 @@ def test_extensions_and_requirements_are_reported(tmp_path):
         "modules = [extension('mine._C', [])]\nsetup(install_requires=['detectron2'])\n"
     )
     _write(tmp_path, setup=setup)
-    (tmp_path / "requirements.txt").write_text("numpy\ndetectron2 @ git+https://example.org\n")
+    (tmp_path / "requirements.txt").write_text(
+        "# detectron2\ndetectron2 @ git+https://example.org\ndetectron2>=0.5\ndetectron2-tools\n"
+    )
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "Dockerfile").write_text(
+        "RUN pip install 'git+https://example.org/facebookresearch/detectron2.git'\n"
+        "RUN git clone https://example.org/me/my_detectron2\n"
+    )
     found = {f.name: f for f in read_project(tmp_path).findings}
 
     assert found["extension 'mine._C'"].line == 3
     assert "build it as the project says" in found["extension 'mine._C'"].note
-    places = [
-        (f.file, f.line) for f in read_project(tmp_path).findings if f.name.startswith("requirem")
-    ]
-    assert places == [("requirements.txt", 2), ("setup.py", 4)]
+    places = {
+        (f.file, f.line): f.state
+        for f in read_project(tmp_path).findings
+        if f.name.startswith("requirem")
+    }
+    assert places == {
+        ("docker/Dockerfile", 1): "needs a change",
+        ("requirements.txt", 2): "needs a change",
+        ("requirements.txt", 3): "covered",
+        ("setup.py", 4): "covered",
+    }
+
+
+def test_extensions_that_are_served_need_no_compiler(tmp_path):
+    _write(tmp_path, setup="x = CUDAExtension(name='MultiScaleDeformableAttention', sources=[])\n")
+    (found,) = read_project(tmp_path).findings
+
+    assert (found.state, found.note[:16]) == ("covered", "nothing to build")
+
+
+def test_a_copy_of_detectron2_gives_way_to_retinue(tmp_path):
+    _write(
+        tmp_path,
+        detectron2____init__="",
+        detectron2__layers="from detectron2.nope import x\n",
+        main="from detectron2.layers import Added, Conv2d\n",
+        mine____init__="",
+        mine__detectron2____init__="from detectron2.config import CfgNode\n",
+    )
+    report = read_project(tmp_path)
+    found = {f.name: f.state for f in report.findings}
+
+    assert found == {
+        "detectron2.layers.Added": "needs a change",
+        "detectron2.layers.Conv2d": "covered",
+        "detectron2.config.CfgNode": "covered",
+        "detectron2/": "covered",
+    }
+    assert "what was changed in the copy is not there" in str(report)
+    changed, left = rewrite_project(tmp_path)
+    assert changed == ["main.py", "mine/detectron2/__init__.py"]
+    assert left[-1] == "detectron2/  a copy of detectron2, left as it is"
+
+
+def test_what_cannot_be_read_is_said_and_passed(tmp_path, monkeypatch):
+    _write(tmp_path, a="import detectron2\n", sums="x = " + "+".join(["1"] * 600))
+    (tmp_path / "deep.py").write_text("x = " + "+".join(["1"] * 20_000))
+    (tmp_path / "broken.py").symlink_to("nowhere.py")
+    (tmp_path / "second.py").symlink_to("a.py")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "locked.py").touch()
+    read_bytes = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "locked.py":
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    report = read_project(tmp_path)
+
+    assert report.num_files == 4
+    assert {f.file: f.note for f in report.changes} == {
+        "deep.py": "nested too deeply for Python's parser",
+        "locked.py": "cannot be read: Permission denied",
+    }
+
+
+def test_a_thing_in_many_places_is_said_once(tmp_path):
+    _write(tmp_path, a="import numpy\nnumpy.bool\nnumpy.bool\n", b="import numpy\nnumpy.bool\n")
+
+    assert (
+        "needs a change: 3\n  numpy.bool: removed in numpy 1.24: write bool\n"
+        "    a.py:2, 3\n    b.py:2\nfrom its own" in str(read_project(tmp_path))
+    )
+
+
+CELLS = [
+    ["# Title\n"],
+    [
+        "!pip install 'git+https://example.org/facebookresearch/detectron2.git'\n",
+        "%matplotlib inline\n",
+        "import detectron2\n",
+        "from detectron2.export import Caffe2Tracer",
+    ],
+    "%%bash\nls import detectron2",
+    "print('é', detectron2.structures.Boxes)",
+    ["def f(:\n"],
+]
+
+
+def _notebook(path, **layout):
+    kinds = ["markdown", *["code"] * 4]
+    cells = [{"cell_type": k, "source": s} for k, s in zip(kinds, CELLS, strict=True)]
+    path.write_text(json.dumps({"cells": cells, "nbformat": 4}, **layout) + "\n", encoding="utf-8")
+    return path
+
+
+def test_the_cells_of_a_notebook_are_read_as_one_program(tmp_path):
+    report = read_project(_notebook(tmp_path / "a.ipynb"))
+    found = {(f.file, f.line): (f.name, f.state) for f in report.findings}
+
+    assert found["a.ipynb cell 2", 1] == ("requirement detectron2", "needs a change")
+    assert found["a.ipynb cell 2", 3] == ("detectron2", "covered")
+    assert found["a.ipynb cell 4", 1] == ("detectron2.structures.Boxes", "covered")
+    assert found["a.ipynb cell 5", 1] == ("syntax", "needs a change")
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("layout", [{"indent": 1, "ensure_ascii": False}, {}])
+def test_the_cells_of_a_notebook_change_and_the_rest_stays(tmp_path, layout):
+    path = _notebook(tmp_path / "a.ipynb", **layout)
+    before = path.read_text(encoding="utf-8")
+    changed, left = rewrite_project(path)
+    expected = before.replace('import detectron2\\n"', 'import retinue\\n"')
+
+    assert changed == ["a.ipynb"]
+    assert path.read_text(encoding="utf-8") == expected.replace(
+        "detectron2.structures", "retinue.structures"
+    )
+    assert [note.partition("  ")[0] for note in left] == ["a.ipynb cell 2:4"]
+    assert rewrite_project(path)[0] == []
+
+
+def test_a_notebook_of_another_layout_or_none_is_left(tmp_path):
+    path = _notebook(tmp_path / "a.ipynb", indent=3)
+    (tmp_path / "b.ipynb").write_text("{}")
+    (tmp_path / "c.ipynb").write_text('{"cells": 1}')
+
+    assert {f.file: f.note for f in read_project(tmp_path).changes if "." in f.file[-6:]} == {
+        "b.ipynb": "no notebook of version 4: KeyError 'cells'",
+        "c.ipynb": "no notebook of version 4: its cells are no list",
+    }
+    changed, left = rewrite_project(path)
+    assert changed == []
+    assert left[-1] == "a.ipynb  left as it is: its JSON is not laid out as Jupyter does;" + (
+        " save it there once"
+    )
 
 
 def test_a_package_of_the_project_is_its_own(tmp_path):
@@ -212,6 +356,11 @@ weight_init.c2_msra_fill(None)
         ("logging.getLogger('detectron2.mine')\n", "logging.getLogger('retinue.mine')\n"),
         ("x = 'detectron2://R-50', 'detectron2'\n", "x = 'detectron2://R-50', 'detectron2'\n"),
         ("import fvcore.nn\n", "import fvcore.nn\n"),
+        ("find_spec('detectron2')\n", "find_spec('retinue')\n"),
+        ("from detectron2.data.build import (  # a\n    BoxMode,\n    # b\n"
+         "    get_detection_dataset_dicts,  # c\n)  # d\n",
+         "# a\n# b\n# c\nfrom retinue.structures import BoxMode\n"
+         "from retinue.data.build import get_detection_dataset_dicts  # d\n"),
     ],
 )  # fmt: skip
 def test_single_changes(text, expected):
@@ -233,16 +382,22 @@ def test_what_is_left_is_told():
     text = (
         "import detectron2\nimport detectron2.data.build as B\n"
         "from detectron2.export import Caffe2Tracer\n"
-        "B.MetadataCatalog\ndetectron2.__version__\n"
+        "B.MetadataCatalog\ndetectron2.__version__\nimport torch, fvcore.nn.weight_init\n"
+        "torch.ops.detectron2.nms_rotated\nversion('detectron2')\n"
     )
     new, left = rewritten(text)
 
     assert "from detectron2.export import Caffe2Tracer" in new
-    assert any(n.startswith("3  detectron2.export.Caffe2Tracer:") for n in left)
+    assert any(n.startswith("3  detectron2.export.Caffe2Tracer is not") for n in left)
     assert (
         "4  detectron2.data.build.MetadataCatalog is retinue.data.catalog.MetadataCatalog" in left
     )
-    assert "5  detectron2.__version__ is the version of retinue now" in left
+    assert left[2:] == [
+        "5  detectron2.__version__ is the version of retinue now",
+        "6  fvcore.nn.weight_init: left as it is; retinue.layers.weight_init has its names",
+        "7  torch.ops.detectron2.nms_rotated needs `import retinue.compat.native`",
+        "8  'detectron2', a distribution's name, is left as it is",
+    ]
 
 
 def test_writing_keeps_mode_and_encoding_and_runs_without_the_hook(tmp_path):
@@ -262,6 +417,25 @@ def test_writing_keeps_mode_and_encoding_and_runs_without_the_hook(tmp_path):
     assert namespace["name"].__module__ == "retinue.structures.boxes"
     assert rewrite_project(tmp_path) == ([], [])
     assert [p.name for p in tmp_path.iterdir()] == ["script.py"]
+
+
+def test_all_files_change_or_none(tmp_path, monkeypatch):
+    files = {"a": "import detectron2\n", "b": "x = 1\n", "c": "import detectron2 as d\n"}
+    _write(tmp_path, **files)
+    real = rewrite.atomic_write
+
+    def full_at_c(path, mode):
+        if path.name == "c.py":
+            raise OSError(28, "No space left on device")
+        return real(path, mode)
+
+    monkeypatch.setattr(rewrite, "atomic_write", full_at_c)
+    with pytest.raises(
+        InputError, match=r"c\.py' cannot be written .*No space.*no file was changed"
+    ):
+        rewrite_project(tmp_path)
+
+    assert {p.stem: p.read_text() for p in tmp_path.iterdir()} == files
 
 
 def test_the_command(tmp_path):

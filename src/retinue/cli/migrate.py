@@ -10,7 +10,7 @@ import typer
 
 
 def migrate(
-    path: Annotated[Path, typer.Argument(help="The project's folder, or one file.")],
+    path: Annotated[Path, typer.Argument(help="The project's folder, or one file or notebook.")],
     write: Annotated[
         bool, typer.Option("--write", help="Change the imports to retinue, in place.")
     ] = False,

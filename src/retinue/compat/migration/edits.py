@@ -37,7 +37,7 @@ class Edits:
     def text_of(self, node: ast.stmt | ast.expr) -> str:
         """Return how a node is written."""
         start, end = self.span(node)
-        return self._bytes[start:end].decode()
+        return self._bytes[start:end].decode(errors="replace")
 
     def line_around(self, node: ast.stmt) -> tuple[str, str]:
         """Return what stands before and after a node on its first and last line."""

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import ast
 import os
-import re
-import tokenize
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from retinue.compat.migration.dated import what_instead
+from retinue.compat.migration.files import (
+    carried_copies,
+    existing,
+    own_packages,
+    project_files,
+    python_files,
+    read_tree,
+)
+from retinue.compat.migration.notebook import ipython_lines, place_in, unread_cells
+from retinue.compat.migration.requirements import is_requirement_file, required
 from retinue.compat.migration.source import Use, used_names
 from retinue.compat.migration.verdict import CHANGE, COVERED, ELSEWHERE, is_served, judge
-from retinue.utils.errors import InputError
+from retinue.compat.served import COLLECTIONS, COMPILED
 
-__all__ = ["Finding", "ProjectReport", "own_packages", "python_files", "read_project", "read_tree"]
+__all__ = ["Finding", "ProjectReport", "read_project"]
 
-_SKIPPED = {"__pycache__", "build", "dist", "node_modules", "site-packages"}
 _EXTENSIONS = ("CUDAExtension", "CppExtension")
 _BUILD = (
     "a compiled extension: build it as the project says, or use retinue.layers where one of its"
     " functions does the same (roi_align, deform_conv, nms, rotated boxes)"
 )
-_REQUIREMENT = re.compile(r"^\s*detectron2\b(?![./])|[\"']detectron2(?=[\"' =<>~!@\[])")
+_BUILT = "nothing to build: it is served in plain PyTorch"
+_COPY = (
+    "a copy of detectron2, in whose place retinue is served; what was changed in the copy is not"
+    " there, and names that were added to it are among those that need a change"
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,8 @@ class Finding:
     """One place, and what becomes of it.
 
     Attributes:
-        file: relative to the project.
-        line: counted from 1; 0 for the whole file.
+        file: relative to the project, with the cell of a notebook.
+        line: counted from 1, in the cell of a notebook; 0 for the whole file.
         name: what is used.
         state: ``"covered"``, ``"needs a change"``, ``"from its own package"``.
         note: what to do, or what to know.
@@ -79,13 +90,12 @@ class ProjectReport:
         covered = self.of(COVERED)
         files = len({f.file for f in self.findings})
         lines = [
-            f"{self.num_files} Python files read, {files} of them with something to say",
+            f"{self.num_files} files read, {files} of them with something to say",
             f"covered: {len({f.name for f in covered})} names in {len(covered)} places",
         ]
         for title, state in (("needs a change", CHANGE), ("from its own package", ELSEWHERE)):
             found = self.of(state)
-            lines.append(f"{title}: {len(found) or 'nothing'}")
-            lines += [f"  {f.file}:{f.line}  {_said(f)}" for f in found]
+            lines += [f"{title}: {len(found) or 'nothing'}", *_listed(found)]
         notes = sorted({f"  {_said(f)}" for f in covered if f.note})
         return "\n".join([*lines, *(["good to know:", *notes] if notes else [])])
 
@@ -96,50 +106,21 @@ def _said(finding: Finding) -> str:
     return note if note.startswith(name) else f"{name}: {note}"
 
 
-def python_files(path: Path) -> Iterator[Path]:
-    """Yield a file, or the Python files of a folder without its environments and build folders."""
-    if path.is_file():
-        yield path
-        return
-    for folder, subfolders, files in os.walk(path):
-        here = Path(folder)
-        subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".")
-            and name not in _SKIPPED
-            and not (here / name / "pyvenv.cfg").exists()
-        )
-        yield from (here / name for name in sorted(files) if name.endswith(".py"))
-
-
-def own_packages(path: Path) -> frozenset[str]:
-    """Return the top-level names that the project itself defines, wherever in it they are."""
-    found = set()
-    for file in python_files(path):
-        if file.name == "__init__.py" and not (file.parent.parent / "__init__.py").exists():
-            found.add(file.parent.name)
-        if path.is_dir() and file.parent != path:  # a package without __init__.py
-            found.add(file.relative_to(path).parts[0])
-    return frozenset(found)
-
-
-def read_tree(file: Path) -> tuple[str, ast.Module]:
-    """Return a file's text and syntax tree.
-
-    Raises:
-        SyntaxError: If it is no Python 3, or its encoding is unknown.
-    """
-    with open(file, "rb") as f:
-        encoding, _ = tokenize.detect_encoding(f.readline)
-    try:
-        text = file.read_bytes().decode(encoding)
-    except UnicodeDecodeError as error:
-        raise SyntaxError(f"not in {encoding}: {error.reason}") from error
-    try:
-        return text, ast.parse(text)
-    except ValueError as error:  # null bytes
-        raise SyntaxError(str(error)) from error
+def _listed(findings: list[Finding]) -> Iterator[str]:
+    """Say each thing once: where, if it is in one place, or followed by its places."""
+    groups: dict[str, dict[str, list[int]]] = {}
+    for found in findings:
+        groups.setdefault(_said(found), {}).setdefault(found.file, []).append(found.line)
+    for text, files in groups.items():
+        places = [
+            f"{file}:{', '.join(map(str, lines))}" if any(lines) else file
+            for file, lines in files.items()
+        ]
+        if len(places) == 1 and "," not in places[0]:
+            yield f"  {places[0]}  {text}"
+        else:
+            yield f"  {text}"
+            yield from (f"    {place}" for place in places)
 
 
 def read_project(path: str | os.PathLike[str]) -> ProjectReport:
@@ -148,9 +129,7 @@ def read_project(path: str | os.PathLike[str]) -> ProjectReport:
     Raises:
         InputError: If there is no such file or folder.
     """
-    root = Path(path)
-    if not root.exists():
-        raise InputError(f"retinue migrate: expected a project's folder or file; no {str(root)!r}")
+    root = existing(path)
     own = own_packages(root)
     base = root if root.is_dir() else root.parent
     findings: list[Finding] = []
@@ -158,16 +137,53 @@ def read_project(path: str | os.PathLike[str]) -> ProjectReport:
     for file in python_files(root):
         num_files += 1
         findings += _read_file(file, file.relative_to(base).as_posix(), own)
-    findings += _requirements(base) if root.is_dir() else []
+    if root.is_dir():
+        copies = [folder.relative_to(root).as_posix() for folder in carried_copies(root)]
+        findings += [Finding(f"{name}/", 0, f"{name}/", COVERED, _COPY) for name in copies]
+        findings += _requirements(root, has_copy=bool(copies))
     return ProjectReport(str(root), num_files, tuple(findings))
+
+
+def _requirements(root: Path, *, has_copy: bool) -> Iterator[Finding]:
+    for file in project_files(root):
+        if not is_requirement_file(file.name) or (has_copy and file.name == "setup.py"):
+            continue  # the setup.py of a copy names what it is
+        name = file.relative_to(root).as_posix()
+        try:
+            lines = file.read_text("utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        for line, state, note in required(lines):
+            yield Finding(name, line, "requirement detectron2", state, note)
 
 
 def _read_file(file: Path, name: str, own: frozenset[str]) -> Iterator[Finding]:
     try:
-        _, tree = read_tree(file)
+        text, tree = read_tree(file)
     except SyntaxError as error:
-        yield Finding(name, error.lineno or 0, "syntax", CHANGE, f"not Python 3: {error.msg}")
+        yield Finding(name, error.lineno or 0, "syntax", CHANGE, error.msg)
         return
+    except OSError as error:
+        yield Finding(name, 0, "file", CHANGE, f"cannot be read: {error.strerror}")
+        return
+    if file.suffix != ".ipynb":
+        yield from _in_tree(name, tree, own)
+        return
+    for found in [*_in_tree(name, tree, own), *_of_ipython(name, text)]:
+        cell, line = place_in(text, found.line)
+        yield replace(found, file=f"{name} cell {cell}", line=line)
+
+
+def _of_ipython(name: str, text: str) -> Iterator[Finding]:
+    """Find what a notebook installs by ``!pip``, and its cells that are not Python."""
+    rows = ipython_lines(text)
+    for index, state, note in required(row for _, row in rows):
+        yield Finding(name, rows[index - 1][0], "requirement detectron2", state, note)
+    for line in unread_cells(text):
+        yield Finding(name, line, "syntax", CHANGE, "not Python 3; the cell was not read")
+
+
+def _in_tree(name: str, tree: ast.Module, own: frozenset[str]) -> Iterator[Finding]:
     seen: set[tuple[str, int]] = set()
     for use in used_names(tree):
         if (use.name, use.line) not in seen:
@@ -198,18 +214,12 @@ def _extensions(file: str, tree: ast.Module) -> Iterator[Finding]:
     for call in calls:
         if _last_name(call.func) in makers:
             named = [*call.args, *(k.value for k in call.keywords if k.arg == "name")]
-            first = ast.unparse(named[0]) if named else "of its own"
-            yield Finding(file, call.lineno, f"extension {first}", CHANGE, _BUILD)
+            name = getattr(named[0], "value", None) if named else None
+            said = f"extension {ast.unparse(named[0]) if named else 'of its own'}"
+            is_ours = name in COMPILED or name in COLLECTIONS
+            state, note = (COVERED, _BUILT) if is_ours else (CHANGE, _BUILD)
+            yield Finding(file, call.lineno, said, state, note)
 
 
 def _last_name(node: ast.expr) -> str:
     return str(getattr(node, "attr", getattr(node, "id", "")))
-
-
-def _requirements(root: Path) -> Iterator[Finding]:
-    note = "the distribution `detectron2` that comes with retinue answers it; or require retinue"
-    files = [*root.glob("requirements*.txt"), *root.glob("pyproject.toml"), *root.glob("setup.py")]
-    for file in sorted(files):
-        for number, line in enumerate(file.read_text("utf-8", errors="replace").splitlines(), 1):
-            if _REQUIREMENT.search(line):
-                yield Finding(file.name, number, "requirement detectron2", COVERED, note)

@@ -1,7 +1,8 @@
 """A project's imports changed from detectron2, fvcore, iopath and pycocotools to retinue.
 
 Only import statements, names bound by a plain ``import detectron2...`` and strings that hold a
-dotted name change; the rest of each file stays byte for byte. What retinue has not is left alone.
+dotted name, or a module's in a call such as ``find_spec("detectron2")``, change; the rest of each
+file stays byte for byte. What retinue has not is left alone.
 """
 
 from __future__ import annotations
@@ -14,53 +15,109 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retinue.compat.migration.edits import Edits
-from retinue.compat.migration.project import own_packages, python_files, read_project, read_tree
+from retinue.compat.migration.files import (
+    carried_copies,
+    existing,
+    own_packages,
+    python_files,
+    read_tree,
+)
+from retinue.compat.migration.notebook import place_in, with_cells
 from retinue.compat.migration.source import used_names
 from retinue.compat.migration.verdict import COVERED, is_served, judge, module_home
+from retinue.compat.served import COLLECTIONS, FALLBACKS, PACKAGES
+from retinue.utils.errors import InputError
 from retinue.utils.file_io import atomic_write
 
 __all__ = ["rewrite_project", "rewritten"]
 
 _WIDTH = 100
+_SERVED = re.compile("|".join([*PACKAGES, *COLLECTIONS, *FALLBACKS]))
 _LOGGERS = ("getLogger", "setup_logger")
+_OF_MODULES = ("__import__", "find_spec", "import_module", "importorskip")
+_OF_DISTRIBUTIONS = ("distribution", "get_distribution", "require", "version")
 
 
 def rewrite_project(path: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
-    """Change a project's imports in place, each file at once or not at all.
+    """Change a project's imports in place, in all of its files or in none.
+
+    Notebooks are changed, too; a copy of detectron2 in the project stays as it is.
 
     Returns:
         The files that changed, and what is left to change by hand, as ``"file:line  what"``.
 
     Raises:
-        InputError: If there is no such file or folder.
+        InputError: If there is no such file or folder, or a file cannot be written.
     """
-    read_project(path)  # which checks the path
-    root = Path(path)
+    root = existing(path)
     own = own_packages(root)
     base = root if root.is_dir() else root.parent
-    changed: list[str] = []
+    new_files: list[tuple[Path, bytes]] = []
     left: list[str] = []
     for file in python_files(root):
         name = file.relative_to(base).as_posix()
         try:
             text, _ = read_tree(file)
-        except SyntaxError:
+        except (SyntaxError, OSError):
+            continue  # said by the report
+        if not _SERVED.search(text):
             continue
         new, notes = rewritten(text, own)
-        left += [f"{name}:{note}" for note in notes]
-        if new != text:
-            _write(file, new)
-            changed.append(name)
-    return changed, left
+        left += [_placed(name, note, new if file.suffix == ".ipynb" else None) for note in notes]
+        if new == text:
+            continue
+        try:
+            ast.parse(new)
+            new_files.append((file, _encoded(file, new)))
+        except SyntaxError as error:
+            left.append(f"{name}  left as it is: {error.msg}")
+    left += [
+        f"{folder.relative_to(root).as_posix()}/  a copy of detectron2, left as it is"
+        for folder in (carried_copies(root) if root.is_dir() else [])
+    ]
+    _write_all(new_files)
+    return [file.relative_to(base).as_posix() for file, _ in new_files], left
 
 
-def _write(file: Path, text: str) -> None:
-    with open(file, "rb") as f:
-        encoding, _ = tokenize.detect_encoding(f.readline)
+def _placed(name: str, note: str, cells: str | None) -> str:
+    """Put a file's name before a note; of a notebook, the line is that of a cell."""
+    line, _, what = note.partition("  ")
+    if cells is not None:
+        cell, number = place_in(cells, int(line))
+        return f"{name} cell {cell}:{number}  {what}"
+    return f"{name}:{note}"
+
+
+def _encoded(file: Path, text: str) -> bytes:
+    content = file.read_bytes()
+    if file.suffix == ".ipynb":
+        return with_cells(content, text)
+    lines = iter(content.splitlines(keepends=True))
+    encoding, _ = tokenize.detect_encoding(lambda: next(lines, b""))
+    return text.encode(encoding)
+
+
+def _write_all(new_files: Sequence[tuple[Path, bytes]]) -> None:
+    """Write each file whole; where one can't be written, put the others back."""
+    old: list[tuple[Path, bytes]] = []
+    for file, content in new_files:
+        before = file.read_bytes()
+        try:
+            _write(file, content)
+        except OSError as error:
+            for done, earlier in old:
+                _write(done, earlier)
+            raise InputError(
+                f"retinue migrate: {str(file)!r} cannot be written ({error}); no file was changed"
+            ) from error
+        old.append((file, before))
+
+
+def _write(file: Path, content: bytes) -> None:
     target = file.resolve()
     mode = target.stat().st_mode
     with atomic_write(target, "wb") as out:
-        out.write(text.encode(encoding))
+        out.write(content)
     target.chmod(mode)
 
 
@@ -142,6 +199,9 @@ def _change_from(node: ast.ImportFrom, edits: Edits) -> None:
     is_alone = not before.strip() and (not after.strip() or after.lstrip().startswith("#"))
     statements = [_from(module, names, before, is_alone) for module, names in groups.items()]
     newline = "\r\n" if after.endswith("\r\n") else "\n"
+    if is_alone:  # of several lines, whose comments go before them
+        rows = edits.text_of(node).splitlines()
+        statements = [row[row.index("#") :] for row in rows if "#" in row] + statements
     text = f"\n{before}".join(statements) if is_alone else "; ".join(statements)
     edits.replace(*edits.span(node), text.replace("\n", newline))
 
@@ -157,56 +217,69 @@ def _from(module: str, names: Sequence[tuple[str, str | None]], indent: str, is_
 
 def _rename(tree: ast.Module, edits: Edits, old: str, new: str) -> None:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id == old:
+        # Before Python 3.12 the places of names in some f-strings are wrong.
+        if isinstance(node, ast.Name) and node.id == old and edits.text_of(node) == old:
             edits.replace(*edits.span(node), new)
+
+
+def _arguments_of(tree: ast.Module, functions: Sequence[str]) -> dict[int, ast.expr]:
+    """Return the arguments of calls of functions that have one of these names, by identity."""
+    return {
+        id(argument): argument
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "attr", getattr(call.func, "id", "")) in functions
+        for argument in [*call.args, *(k.value for k in call.keywords)]
+    }
 
 
 def _change_strings(tree: ast.Module, edits: Edits, own: frozenset[str]) -> None:
     """Strings with a dotted name, such as patched ones, and the names of loggers."""
-    loggers = {
-        id(argument)
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call)
-        and getattr(call.func, "attr", getattr(call.func, "id", "")) in _LOGGERS
-        for argument in [*call.args, *(k.value for k in call.keywords)]
-    }
+    names = _arguments_of(tree, _LOGGERS + _OF_MODULES)
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+        value = node.value if isinstance(node, ast.Constant) else None
+        if not isinstance(value, str) or not value.startswith("detectron2"):
             continue
-        new = _new_string(node.value, id(node) in loggers, own)
+        new = _new_string(value, id(node) in names, own)
         written = edits.text_of(node)
-        if new and written[1:-1] == node.value and written[0] in "\"'":
+        if new and written[1:-1] == value and written[0] in "\"'":
             edits.replace(*edits.span(node), written[0] + new + written[0])
 
 
-def _new_string(value: str, is_logger: bool, own: frozenset[str]) -> str | None:
+def _new_string(value: str, is_name: bool, own: frozenset[str]) -> str | None:
+    """Return what takes a string's place; a logger's name need not be one of retinue's."""
     top, dot, rest = value.partition(".")
-    if top != "detectron2" or top in own:
+    if top != "detectron2" or top in own or (dot and not re.fullmatch(r"[\w.]+", rest)):
         return None
-    if is_logger:
-        return "retinue" + dot + rest
-    if not dot or not re.fullmatch(r"[\w.]+", rest):
-        return None
-    verdict = judge(top, tuple(rest.split(".")))
-    return verdict.home.replace(":", ".") if verdict.state == COVERED and verdict.home else None
+    verdict = judge(top, tuple(rest.split("."))) if dot else None
+    if verdict and verdict.state == COVERED and verdict.home:
+        return verdict.home.replace(":", ".")
+    return "retinue" + dot + rest if is_name else None
 
 
 def _left(tree: ast.Module, own: frozenset[str], before: ast.Module) -> list[str]:
     """Say which names still come from elsewhere, and which only the hook adds to a module."""
-    notes = []
+    notes: list[tuple[int, str]] = []
     for use in used_names(tree):
         if use.kind == "import" and is_served(use.module, own):
+            home = "" if use.path else module_home(use.module)
             note = judge(use.module, use.path).note
-            notes.append(f"{use.line}  {use.name}: {note or 'left as it is'}")
+            note = note or f"left as it is{f'; {home} has its names' if home else ''}"
+            notes.append((use.line, note if note.startswith(use.name) else f"{use.name}: {note}"))
+        elif use.name.startswith("torch.ops.detectron2."):
+            notes.append((use.line, f"{use.name} needs `import retinue.compat.native`"))
+    for node in _arguments_of(tree, _OF_DISTRIBUTIONS).values():
+        if isinstance(node, ast.Constant) and node.value == "detectron2":
+            notes.append((node.lineno, "'detectron2', a distribution's name, is left as it is"))
     for use in used_names(before):
         if use.kind == "attribute" and is_served(use.module, own):
             verdict = judge(use.module, use.path)
             expected = module_home(use.module)
             if expected and verdict.home and not _is_below(verdict.home, expected):
-                notes.append(f"{use.line}  {use.name} is {verdict.home.replace(':', '.')}")
+                notes.append((use.line, f"{use.name} is {verdict.home.replace(':', '.')}"))
             elif use.path[-1:] == ("__version__",):
-                notes.append(f"{use.line}  {use.name} is the version of retinue now")
-    return notes
+                notes.append((use.line, f"{use.name} is the version of retinue now"))
+    return [f"{line}  {note}" for line, note in sorted(notes)]
 
 
 def _is_below(home: str, module: str) -> bool:

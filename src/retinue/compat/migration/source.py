@@ -38,28 +38,22 @@ class Use:
         return ".".join((self.module, *self.path))
 
 
-class _Reader(ast.NodeVisitor):
-    """Collects uses; a local name stands for what it was last imported as, in the whole file."""
-
-    def __init__(self) -> None:
-        self.uses: list[Use] = []
-        self.aliases: dict[str, tuple[str, tuple[str, ...]]] = {}
-
-    def visit_Import(self, node: ast.Import) -> None:
+def _imports(tree: ast.Module) -> tuple[list[Use], dict[str, tuple[str, tuple[str, ...]]]]:
+    """Return the imports, and what each local name was last imported as, in the whole file."""
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    uses = []
+    aliases: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
         for alias in node.names:
-            self.uses.append(Use(node.lineno, alias.name, (), "import"))
-            if alias.asname:
-                self.aliases[alias.asname] = (alias.name, ())
-            else:
-                top = alias.name.partition(".")[0]
-                self.aliases[top] = (top, ())
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        if node.level or node.module is None:
-            return
-        for alias in node.names:
-            self.uses.append(Use(node.lineno, node.module, (alias.name,), "import"))
-            self.aliases[alias.asname or alias.name] = (node.module, (alias.name,))
+            name, line = alias.name, node.lineno
+            if isinstance(node, ast.Import):
+                top = name.partition(".")[0]
+                uses.append(Use(line, name, (), "import"))
+                aliases[alias.asname or top] = (name if alias.asname else top, ())
+            elif node.level == 0 and node.module is not None:
+                uses.append(Use(line, node.module, (name,), "import"))
+                aliases[alias.asname or name] = (node.module, (name,))
+    return uses, aliases
 
 
 def _chain(node: ast.Attribute) -> tuple[str, ...] | None:
@@ -91,13 +85,11 @@ def used_names(tree: ast.Module) -> list[Use]:
         >>> [use.name for use in used_names(tree)]
         ['a.b', 'a.b.c.d']
     """
-    reader = _Reader()
-    reader.visit(tree)
-    uses = reader.uses
+    uses, aliases = _imports(tree)
     for node in _attributes(tree):
         chain = _chain(node)
-        if chain and chain[0] in reader.aliases:
-            module, path = reader.aliases[chain[0]]
+        if chain and chain[0] in aliases:
+            module, path = aliases[chain[0]]
             uses.append(Use(node.lineno, module, (*path, *chain[1:]), "attribute"))
     for child in ast.walk(tree):
         if not isinstance(child, ast.Constant) or not isinstance(child.value, str):

@@ -59,6 +59,11 @@ def _import(module: str) -> ModuleType | None:
     return importlib.import_module(module)
 
 
+def _is_module(name: str) -> bool:
+    home = home_of(name)
+    return names_of(name) is not None or (home is not None and _import(home) is not None)
+
+
 def _main_home(rows: Mapping[str, str]) -> str:
     """Return the module that most forwarded names live in under their own names, or nothing."""
     homes = Counter(
@@ -84,12 +89,13 @@ def module_home(module: str) -> str | None:
     return _main_home(names_of(module) or {}) or None
 
 
-def _of_own_package(module: str, name: str) -> Verdict:
+def _of_own_package(module: str, name: str = "") -> Verdict:
     package = module.partition(".")[0]
+    what = f"{name!r} of {module}" if name else f"module {module}"
     return Verdict(
         ELSEWHERE,
-        note=f"retinue has no {name!r} of {module}; `pip install {package}` brings it, and the"
-        " import hook lets it through",
+        note=f"retinue has no {what}; `pip install {package}` brings it, and the import hook lets"
+        " it through",
     )
 
 
@@ -124,7 +130,7 @@ def judge(module: str, path: tuple[str, ...] = ()) -> Verdict:
             return Verdict(COVERED)
         target = rows[name]
         return _follow(resolve(target), target, rest) or _no_attribute(module, path)
-    if names_of(f"{module}.{name}") is not None or (home and _import(f"{home}.{name}")):
+    if _is_module(f"{module}.{name}"):
         return judge(f"{module}.{name}", rest)
     if home is None:
         return _of_own_package(module, name)
@@ -172,7 +178,7 @@ def _follow(value: Any, target: str, rest: tuple[str, ...]) -> Verdict | None:
 def _unknown_module(module: str) -> Verdict:
     package = module.partition(".")[0]
     if package in COLLECTIONS:
-        return _of_own_package(module, module.rpartition(".")[2])
+        return _of_own_package(module)
     parent = module.rpartition(".")[0]
     around = _import(home_of(parent) or "retinue")
     siblings = [m.name for m in pkgutil.iter_modules(getattr(around, "__path__", []))]
