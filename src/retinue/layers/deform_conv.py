@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn.modules.utils import _pair
 
+from retinue.layers.operators import laid_out_as
 from retinue.layers.sparse_rows import sum_few
 from retinue.utils.errors import InputError, expect_shape
 
