@@ -237,12 +237,14 @@ def _change_strings(tree: ast.Module, edits: Edits, own: frozenset[str]) -> None
     """Strings with a dotted name, such as patched ones, and the names of loggers."""
     names = _arguments_of(tree, _LOGGERS + _OF_MODULES)
     for node in ast.walk(tree):
-        value = node.value if isinstance(node, ast.Constant) else None
-        if not isinstance(value, str) or not value.startswith("detectron2"):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
             continue
-        new = _new_string(value, id(node) in names, own)
+        value = node.value
+        new = _new_string(value, id(node) in names, own) if value[:10] == "detectron2" else None
+        if not new:
+            continue
         written = edits.text_of(node)
-        if new and written[1:-1] == value and written[0] in "\"'":
+        if written[1:-1] == value and written[0] in "\"'":
             edits.replace(*edits.span(node), written[0] + new + written[0])
 
 
