@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from retinue.engine import (
     create_ddp_model,
 )
 from retinue.engine.averaging import prefer_averages
+from retinue.engine.run_checks import check_evaluators
 from retinue.engine.run_plan import num_training_images, plan_epochs
-from retinue.evaluation import DatasetEvaluator
+from retinue.evaluation import CityscapesSemSegEvaluator, DatasetEvaluator, DatasetEvaluators
 
 
 @pytest.fixture(autouse=True)
@@ -422,6 +424,25 @@ def test_a_bad_image_ends_training_where_it_goes_on(small_cfg, caplog):
     resumed = Trainer(small_cfg)
     resumed.resume_or_load()
     assert resumed.start_iter == 4
+
+
+def test_what_the_evaluation_needs_is_missed_before_training(small_cfg, monkeypatch):
+    class Streets(Trainer):
+        @classmethod
+        def build_evaluator(cls, cfg, dataset_name):
+            return DatasetEvaluators([CityscapesSemSegEvaluator(dataset_name)])
+
+    check_evaluators(small_cfg, Streets)  # one's own evaluator, on one's own data
+    metadata = MetadataCatalog.pop("squares_val")  # what is set stays
+    MetadataCatalog.get("squares_val").set(
+        **(metadata.as_dict() | {"evaluator_type": "cityscapes_panoptic_seg"})
+    )
+    check_evaluators(small_cfg, DefaultTrainer)  # has no evaluator
+    check_evaluators(small_cfg, Trainer)  # has another
+    monkeypatch.setitem(sys.modules, "cityscapesscripts", None)
+    with pytest.raises(ImportError, match=r"pip install 'retinue\[cityscapes\]'"):
+        Streets(small_cfg).train()
+    assert not (Path(small_cfg.OUTPUT_DIR) / "metrics.json").exists()
 
 
 class TestImageFiles:

@@ -18,6 +18,7 @@ from retinue.evaluation import (
     PascalVOCDetectionEvaluator,
     SemSegEvaluator,
 )
+from retinue.evaluation.cityscapes_evaluation import CityscapesEvaluator
 from retinue.evaluation.lvis_evaluation import _evaluate_box_proposals
 from retinue.evaluation.panoptic_evaluation import ids_to_colors
 from retinue.evaluation.pascal_voc_evaluation import parse_rec, voc_ap
@@ -485,6 +486,15 @@ def test_cityscapes_labels(scripts, tmp_path):
     (tmp_path / "city" / "one_gtFine_labelIds.png").write_bytes(b"")
     got = evaluator.evaluate()["sem_seg"]
     assert got == pytest.approx({"IoU": 10, "iIoU": 20, "IoU_sup": 30, "iIoU_sup": 40})
+
+
+def test_cityscapes_can_be_checked_before_there_are_predictions(scripts, tmp_path):
+    CityscapesEvaluator(NAME).check()  # of other truth than its two
+    for evaluator in (CityscapesInstanceEvaluator(NAME), CityscapesSemSegEvaluator(NAME)):
+        with pytest.raises(ValueError, match=r"expected annotations at .*Ids\.png; got none"):
+            evaluator.check()
+        (tmp_path / "city" / f"one_gtFine_{evaluator._kind}.png").write_bytes(b"")
+        evaluator.check()
 
 
 def test_cityscapes_needs_its_scripts_and_one_machine(metadata, monkeypatch):

@@ -59,7 +59,8 @@ def guess_version(cfg: CfgNode, filename: str) -> int:
     if any(_get(cfg, key) is not _ABSENT for key in ("MODEL.WEIGHT", "TEST.AUG_ON")):
         version = 1
         logging.getLogger(__name__).warning(
-            "Config '%s' has no VERSION. Assuming it to be v%d, by its keys; please add `VERSION: %d`",
+            "Config '%s' has no VERSION. Assuming it to be v%d, by its keys; please add"
+            " `VERSION: %d`",
             filename,
             version,
             version,

@@ -35,6 +35,7 @@ from retinue.engine.predictor import DefaultPredictor
 from retinue.engine.run_checks import (
     check_class_count,
     check_datasets,
+    check_evaluators,
     check_image_files,
     check_same_classes,
     training_classes,
@@ -295,11 +296,15 @@ class DefaultTrainer(TrainerBase):
 
         Raises:
             InputError: If files of images are missing or empty, before the first iteration.
+            ImportError: If the evaluation at the end needs a package that is not installed.
             KeyboardInterrupt: After Ctrl-C.
             NonFiniteLossError: (a ``FloatingPointError``) If the loss is not finite.
         """
+        evaluates = any(isinstance(hook, hooks.EvalHook) for hook in self._hooks)
+        if evaluates:
+            check_evaluators(self.cfg, type(self))
         if comm.is_main_process() and not self._is_data_checked:
-            self._check_image_files()
+            self._check_image_files(evaluates)
         with self._interrupt:
             super().train(self.start_iter, self.max_iter)
         if not comm.is_main_process():
@@ -312,10 +317,9 @@ class DefaultTrainer(TrainerBase):
             verify_results(self.cfg, self._last_eval_results)
         return self._last_eval_results
 
-    def _check_image_files(self) -> None:
+    def _check_image_files(self, evaluates: bool = True) -> None:
         is_own = getattr(self._trainer, "data_loader", None) is self._own_loader
         records = training_records(self._own_loader) if is_own else None
-        evaluates = any(isinstance(hook, hooks.EvalHook) for hook in self._hooks)
         check_image_files(self.cfg, type(self), records, evaluates=evaluates)
 
     def before_step(self) -> None:

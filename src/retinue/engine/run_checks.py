@@ -1,4 +1,4 @@
-"""Checks before iteration 0: names of datasets, image files, classes of data, model, checkpoint.
+"""Checks before iteration 0: datasets, image files, evaluators, classes of data and model.
 
 They are quick: annotations are looked at only where the metadata does not settle a question.
 ``retinue.data.health`` looks at everything.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_class_count",
     "check_datasets",
+    "check_evaluators",
     "check_image_files",
     "check_same_classes",
     "training_classes",
@@ -108,6 +109,36 @@ def check_image_files(
     if evaluates and has_evaluator and is_usual:
         for name in cfg.DATASETS.TEST:
             _check_files(cfg, name, DatasetCatalog.get(name), ("file_name",))
+
+
+def check_evaluators(cfg: CfgNode, trainer: Any) -> None:
+    """Check that evaluators find what they need for an evaluation at the end of training.
+
+    Only those of Cityscapes need something that nothing before them needs: its scripts, and the
+    files with the truth.
+
+    Args:
+        cfg: the config.
+        trainer: a trainer class.
+
+    Raises:
+        ImportError: If a package is not installed, with the extra that brings it.
+        InputError: If annotations are missing.
+    """
+    from retinue.evaluation.cityscapes_evaluation import CityscapesEvaluator
+
+    for name in cfg.DATASETS.TEST:
+        if name not in MetadataCatalog:
+            continue
+        if "cityscapes" not in str(MetadataCatalog.get(name).get("evaluator_type", "")):
+            continue
+        try:
+            evaluator = trainer.build_evaluator(cfg, name)
+        except NotImplementedError:
+            continue
+        for one in getattr(evaluator, "_evaluators", [evaluator]):
+            if isinstance(one, CityscapesEvaluator):
+                one.check()
 
 
 def _check_files(cfg: CfgNode, name: str, records: Records, keys: Sequence[str]) -> None:

@@ -59,10 +59,39 @@ class CityscapesEvaluator(DatasetEvaluator):
         dataset_name: a registered dataset with ``gt_dir`` and ``thing_classes``.
     """
 
+    _kind = ""  # of the images that hold the truth, as their names say
+
     def __init__(self, dataset_name: str) -> None:
         self._metadata = MetadataCatalog.get(dataset_name)
         self._cpu_device = torch.device("cpu")
         self._logger = logging.getLogger(__name__)
+
+    def check(self) -> None:
+        """Make sure, before hours of training, that an evaluation can be done.
+
+        Raises:
+            ImportError: If Cityscapes' scripts are not installed.
+            InputError: If processes run on several machines, or annotations are missing.
+        """
+        _scripts("helpers.labels")
+        self._expect_one_machine()
+        if self._kind:
+            self._truth()
+
+    def _expect_one_machine(self) -> None:
+        if comm.get_local_size() != comm.get_world_size():
+            raise InputError(
+                f"{type(self).__name__}: expected all {comm.get_world_size()} processes on one"
+                f" machine; {comm.get_local_size()} are on this one"
+            )
+
+    def _truth(self) -> list[str]:
+        """Find the files that hold the truth."""
+        folder = PathManager.get_local_path(self._metadata.gt_dir)
+        pattern = os.path.join(folder, "*", f"*_gtFine_{self._kind}.png")
+        if not (truth := glob.glob(pattern)):
+            raise InputError(f"Cityscapes: expected annotations at {pattern}; got none")
+        return truth
 
     def reset(self) -> None:
         """Make an empty folder, the same for all processes.
@@ -70,11 +99,7 @@ class CityscapesEvaluator(DatasetEvaluator):
         Raises:
             InputError: If processes run on several machines.
         """
-        if comm.get_local_size() != comm.get_world_size():
-            raise InputError(
-                f"{type(self).__name__}: expected all {comm.get_world_size()} processes on one"
-                f" machine; {comm.get_local_size()} are on this one"
-            )
+        self._expect_one_machine()
         self._working_dir = tempfile.TemporaryDirectory(prefix="cityscapes_eval_")
         self._temp_dir = comm.all_gather(self._working_dir.name)[0]
         if self._temp_dir != self._working_dir.name:
@@ -85,21 +110,19 @@ class CityscapesEvaluator(DatasetEvaluator):
         name = os.path.splitext(os.path.basename(image["file_name"]))[0]
         return f"{self._temp_dir}/{name}{ending}"
 
-    def _ready(self, script: ModuleType, kind: str) -> list[str]:
+    def _ready(self, script: ModuleType) -> list[str]:
         """Point the script to the predictions; return the files that hold the truth."""
         script.args.predictionPath = os.path.abspath(self._temp_dir)
         script.args.predictionWalk = None
         script.args.JSONOutput = False
         script.args.colorized = False
-        folder = PathManager.get_local_path(self._metadata.gt_dir)
-        pattern = os.path.join(folder, "*", f"*_gtFine_{kind}.png")
-        if not (truth := glob.glob(pattern)):
-            raise InputError(f"Cityscapes: expected annotations at {pattern}; got none")
-        return truth
+        return self._truth()
 
 
 class CityscapesInstanceEvaluator(CityscapesEvaluator):
     """AP and AP50 of instance masks."""
+
+    _kind = "instanceIds"
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         """Write the masks of one batch; an image without instances gets an empty list."""
@@ -123,7 +146,7 @@ class CityscapesInstanceEvaluator(CityscapesEvaluator):
         if comm.get_rank() > 0:
             return None
         script = _scripts("evaluation.evalInstanceLevelSemanticLabeling")
-        truth = self._ready(script, "instanceIds")
+        truth = self._ready(script)
         script.args.gtInstancesFile = os.path.join(self._temp_dir, "gtInstances.json")
         predictions = [script.getPrediction(path, script.args) for path in truth]
         scores = _instance_scores(script, predictions, truth)
@@ -147,6 +170,8 @@ def _instance_scores(script: Any, predictions: list[str], truth: list[str]) -> d
 class CityscapesSemSegEvaluator(CityscapesEvaluator):
     """IoU of classes and of categories, and both weighted by instance size."""
 
+    _kind = "labelIds"
+
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         """Write the label maps of one batch, with Cityscapes' ids."""
         labels = _scripts("helpers.labels").trainId2label
@@ -164,7 +189,7 @@ class CityscapesSemSegEvaluator(CityscapesEvaluator):
         if comm.get_rank() > 0:
             return None
         script = _scripts("evaluation.evalPixelLevelSemanticLabeling")
-        truth = self._ready(script, "labelIds")
+        truth = self._ready(script)
         predictions = [script.getPrediction(script.args, path) for path in truth]
         scores = script.evaluateImgLists(predictions, truth, script.args)
         self._working_dir.cleanup()

@@ -20,6 +20,7 @@ from retinue.config import CfgNode
 from retinue.data import build_detection_test_loader, build_detection_train_loader
 from retinue.engine import default_argument_parser, default_writers
 from retinue.engine.defaults import create_ddp_model
+from retinue.engine.run_checks import check_evaluators
 from retinue.engine.runs import Trainer
 from retinue.evaluation import inference_on_dataset, print_csv_format
 from retinue.modeling import build_model
@@ -51,6 +52,7 @@ def evaluate(cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
 
 def train(cfg: CfgNode, model: nn.Module, resume: bool) -> None:
     """Train to ``SOLVER.MAX_ITER``."""
+    check_evaluators(cfg, Trainer)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
     checkpointer = DetectionCheckpointer(
