@@ -81,6 +81,11 @@ def test_a_caffe2_backbone_lands_in_a_detector(tmp_path):
     assert rest == {"__author__": "Caffe2", "matching_heuristics": True}
 
 
+@pytest.mark.parametrize("nothing", ["", None])  # lazy configs may have either
+def test_no_path_loads_nothing(nothing):
+    assert DetectionCheckpointer(small_model()).load(nothing) == {}
+
+
 def test_matching_is_asked_for_by_a_query(tmp_path):
     """Also through a path manager of one's own, whose addresses the query is no part of."""
 

@@ -111,7 +111,8 @@ class DetectionCheckpointer(Checkpointer):
             OSError: If the main process can't read the file.
             ValueError: If a path ends in another query, or an address in a misspelt one.
         """
-        logger.info("[%s] Loading from %s ...", type(self).__name__, without_secrets(path))
+        shown = without_secrets(str(path or ""))
+        logger.info("[%s] Loading from %s ...", type(self).__name__, shown)
         if not path:
             return super().load(path, checkpointables, **kwargs)
         try:
