@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import importlib.resources
 import importlib.util
 import pickle
 import pkgutil
@@ -45,6 +46,28 @@ def test_the_top_level_says_its_version(hook):
     assert importlib.metadata.version("detectron2") == "0.6"
     assert importlib.metadata.distribution("detectron2").metadata["Name"] == "detectron2"
     assert "detectron2" in {d.metadata["Name"] for d in importlib.metadata.distributions()}
+
+
+def test_metadata_by_another_spelling_and_by_package(hook):
+    assert importlib.metadata.version("Detectron2") == "0.6"
+    assert importlib.metadata.packages_distributions()["detectron2"] == ["detectron2"]
+
+
+def test_metadata_of_certain_folders_is_what_is_installed_there(hook, tmp_path):
+    """As pip asks; it may be building the distribution of this name."""
+    assert list(importlib.metadata.distributions(path=[str(tmp_path)])) == []
+    assert list(importlib.metadata.distributions(name="detectron2", path=[str(tmp_path)])) == []
+
+
+def test_files_beside_the_modules(hook):
+    files = importlib.resources.files("detectron2")
+
+    assert (files / "py.typed").is_file()
+    assert pkgutil.get_data("detectron2", "py.typed") is not None
+    zoo = importlib.resources.files("detectron2.model_zoo")
+    assert (zoo / "configs" / "common" / "train.py").is_file()
+    loader = importlib.util.find_spec("detectron2.utils.colormap").loader
+    assert loader.get_data(loader.get_filename("detectron2.utils.colormap")).startswith(b'"""')
 
 
 def test_classes_and_registries_are_shared(hook):

@@ -1,5 +1,6 @@
 """Programs for detectron2, run unmodified, and the processes they start."""
 
+import os
 import subprocess
 import sys
 
@@ -70,6 +71,38 @@ def test_processes_in_a_clone_of_detectron2(tmp_path):
 
     assert done.stdout.splitlines()[1:] == ["worker retinue.structures.boxes", "child 0.6"]
     assert done.returncode == 3
+
+
+FIRST_OF_ALL = """
+import pycocotools.mask  # before detectron2, as the imports of many programs are sorted
+from densepose import add_densepose_config
+from importlib.metadata import version
+
+if __name__ == "__main__":
+    import multiprocessing, subprocess, sys
+
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print("worker", pool.apply(version, ("detectron2",)))
+    code = "import pycocotools.mask as m; print('child', m.__name__)"
+    print(subprocess.check_output([sys.executable, "-c", code], text=True).strip())
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_import_something_else_first(tmp_path):
+    """The hook is there from the start, whatever an interpreter's own ``sitecustomize`` does."""
+    script = tmp_path / "train_net.py"
+    script.write_text(FIRST_OF_ALL)
+    (tmp_path / "sitecustomize.py").write_text("import sys; print('mine', file=sys.stderr)")
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue.compat", str(script)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+
+    assert done.stdout.splitlines() == ["worker 0.6", "child pycocotools.mask"], done.stderr
+    assert done.stderr.count("mine") >= 3  # this program, the worker, the child
 
 
 @pytest.mark.slow

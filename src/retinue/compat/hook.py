@@ -121,9 +121,14 @@ class _First(MetaPathFinder):
     def find_distributions(
         self, context: DistributionFinder.Context | None = None
     ) -> Iterable[Distribution]:
-        """Answer ``importlib.metadata`` for detectron2."""
-        name = getattr(context, "name", None)
-        return [ServedDistribution()] if name in (None, "detectron2") else []
+        """Answer ``importlib.metadata`` for detectron2.
+
+        Who asks for certain folders, as pip does, gets what is installed there.
+        """
+        asked = vars(context) if context is not None else {}
+        name = asked.get("name") or "detectron2"
+        is_asked = name.lower() == "detectron2" and "path" not in asked
+        return [ServedDistribution()] if is_asked else []
 
 
 class _Last(MetaPathFinder):

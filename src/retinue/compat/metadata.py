@@ -15,7 +15,9 @@ class ServedDistribution(Distribution):
     """A distribution named detectron2 without files."""
 
     def read_text(self, filename: str) -> str | None:
-        """Return the metadata; other files are absent."""
+        """Return the metadata, or which package it is; other files are absent."""
+        if filename == "top_level.txt":
+            return "detectron2\n"
         if filename not in ("METADATA", "PKG-INFO"):
             return None
         return (

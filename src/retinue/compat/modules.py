@@ -28,7 +28,6 @@ from retinue.compat.served import (
     modules_with_members,
     names_of,
 )
-from retinue.utils.env import datasets_root
 
 __all__ = ["AliasLoader", "CollectionLoader", "RefusingLoader", "ShimLoader", "undo_additions"]
 
@@ -65,7 +64,26 @@ def _is_import_statement(frame: FrameType) -> bool:
     return frame.f_code.co_code[frame.f_lasti] == opcode.opmap["IMPORT_FROM"]
 
 
-class AliasLoader(InspectLoader):
+class _WithFiles:
+    """Gives the files beside a module of retinue's, as its own loader does."""
+
+    home = "retinue"
+
+    def _home_loader(self) -> Any:
+        spec = importlib.util.find_spec(self.home)
+        return spec.loader if spec else None
+
+    def get_data(self, path: str) -> bytes:
+        """Return the bytes of a file, for ``pkgutil.get_data``."""
+        data: bytes = self._home_loader().get_data(path)
+        return data
+
+    def get_resource_reader(self, fullname: str) -> Any:
+        """Return what ``importlib.resources`` reads with."""
+        return self._home_loader().get_resource_reader(self.home)
+
+
+class AliasLoader(_WithFiles, InspectLoader):
     """Loads ``home``, a module of retinue's, as ``name``."""
 
     def __init__(self, name: str, home: str) -> None:
@@ -87,11 +105,9 @@ class AliasLoader(InspectLoader):
         if self.name == "detectron2.layers":  # which defines torch.ops.detectron2 there
             importlib.import_module("retinue.compat.native")
         if self.name in REGISTRATIONS:
-            resolve(REGISTRATIONS[self.name])(datasets_root())
+            from retinue.utils.env import datasets_root  # imports torch, which the hook does not
 
-    def _home_loader(self) -> Any:
-        spec = importlib.util.find_spec(self.home)
-        return spec.loader if spec else None
+            resolve(REGISTRATIONS[self.name])(datasets_root())
 
     def is_package(self, fullname: str) -> bool:
         return bool(self._home_loader().is_package(self.home))
@@ -220,7 +236,7 @@ class CollectionLoader(Loader):
         return sys.modules[hidden]
 
 
-class ShimLoader(Loader):
+class ShimLoader(_WithFiles, Loader):
     """Makes the top-level ``detectron2``: its version, and the way to its submodules."""
 
     def exec_module(self, module: ModuleType) -> None:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 STAND_INS = str(Path(__file__).parent / "stand_ins")
-"""Packages that install the hook when imported, for processes that start without it."""
+"""Modules that install the hook, as Python starts or when imported, for started programs."""
 
 VERSION = "0.6"
 """The version of detectron2 whose interface is served."""
