@@ -10,7 +10,10 @@ module is imported; DROPPED_MODULES, which are served whole where they are absen
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import inspect
+import math
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -33,6 +36,7 @@ DROPPED_NAMES: Mapping[str, Mapping[str, str]] = {
     "PIL.ImageFont": {"FreeTypeFont.getsize": f"{__name__}:_size_in_font"},
     "collections": {name: f"collections.abc:{name}" for name in _ABSTRACT},
     "fractions": {"gcd": "math:gcd"},
+    "inspect": {"getargspec": f"{__name__}:_argument_names"},
     "numpy": {
         **{name: f"builtins:{name}" for name in ("bool", "complex", "float", "int", "object")},
         "Inf": "math:inf",
@@ -47,6 +51,11 @@ DROPPED_NAMES: Mapping[str, Mapping[str, str]] = {
         "sometrue": "numpy:any",
         "str": "builtins:str",
         "unicode_": "numpy:str_",
+    },
+    "torchvision.ops": {"_new_empty_tensor": f"{__name__}:_empty_tensor"},
+    "torchvision.ops.misc": {
+        "_new_empty_tensor": f"{__name__}:_empty_tensor",
+        "_output_size": f"{__name__}:_size_after_scaling",
     },
 }
 """Module -> name, or ``Class.name`` -> what it was, as ``"module:attribute"``."""
@@ -70,6 +79,31 @@ def _size_in_font(font: Any, text: str, *args: Any, **kwargs: Any) -> tuple[int,
 def _size_of_text(draw: Any, text: str, font: Any = None, *args: Any) -> tuple[int, int]:
     left, _, right, bottom = draw.multiline_textbbox((0, 0), text, font, None, *args)
     return right - left, bottom
+
+
+_ArgSpec = namedtuple("_ArgSpec", ("args", "varargs", "keywords", "defaults"))
+
+
+def _argument_names(func: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return a function's ``(args, varargs, keywords, defaults)``, by position or by name."""
+    found = inspect.getfullargspec(func)
+    return _ArgSpec(found.args, found.varargs, found.varkw, found.defaults)
+
+
+def _empty_tensor(x: Any, shape: Sequence[int]) -> Any:
+    """Return a tensor of a shape in which a side is zero."""
+    return x.new_empty(list(shape))
+
+
+def _size_after_scaling(
+    dim: int, input: Any, size: int | Sequence[int] | None, scale_factor: float | Sequence[float]
+) -> list[int]:
+    """Return the last ``dim`` sides that interpolation would give a tensor ``(N, C, ...)``."""
+    if size is not None:
+        return [size] * dim if isinstance(size, int) else list(size)
+    scales = [scale_factor] * dim if isinstance(scale_factor, int | float) else scale_factor
+    sides = zip(input.shape[2 : 2 + dim], scales, strict=True)
+    return [math.floor(side * scale) for side, scale in sides]
 
 
 def put_back(module: ModuleType) -> None:

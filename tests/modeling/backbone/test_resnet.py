@@ -113,6 +113,14 @@ def test_wrong_values_per_block_are_refused(kwargs, message):
         make_stage(BasicBlock, 2, in_channels=4, out_channels=4, **kwargs)
 
 
+def test_stride_of_the_first_block_as_projects_of_detectron2_03_give_it():
+    for blocks in (
+        make_stage(BasicBlock, 3, 2, in_channels=4, out_channels=8),
+        make_stage(BasicBlock, 3, first_stride=2, in_channels=4, out_channels=8),
+    ):
+        assert [(b.in_channels, b.stride) for b in blocks] == [(4, 2), (8, 1), (8, 1)]
+
+
 @pytest.mark.parametrize(
     ("depth", "num_blocks", "channels"),
     [(18, [2, 2, 2, 2], 512), (34, [3, 4, 6, 3], 512), (101, [3, 4, 23, 3], 2048)],

@@ -447,8 +447,15 @@ def _blocks_per_stage(depth: int) -> tuple[int, ...]:
 
 
 def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
-    """Call ``ResNet.make_stage``; kept for projects that import it."""
-    return ResNet.make_stage(*args, **kwargs)
+    """Call ``ResNet.make_stage``; kept for projects that import it.
+
+    Up to detectron2 0.3 the third argument, ``first_stride``, was that of the first block.
+    """
+    block_class, num_blocks, *first = args
+    first_stride = first[0] if first else kwargs.pop("first_stride", None)
+    if first_stride is not None:
+        kwargs["stride_per_block"] = [first_stride] + [1] * (num_blocks - 1)
+    return ResNet.make_stage(block_class, num_blocks, **kwargs)
 
 
 def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
