@@ -19,7 +19,14 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["DROPPED_MODULES", "DROPPED_NAMES", "PutBackFinder", "put_back", "take_away"]
+__all__ = [
+    "DROPPED_MODULES",
+    "DROPPED_NAMES",
+    "PutBackFinder",
+    "is_put_back",
+    "put_back",
+    "take_away",
+]
 
 _ABSTRACT = (
     "Callable", "Hashable", "Iterable", "Iterator", "Mapping", "MutableMapping",
@@ -104,6 +111,19 @@ def _size_after_scaling(
     scales = [scale_factor] * dim if isinstance(scale_factor, int | float) else scale_factor
     sides = zip(input.shape[2 : 2 + dim], scales, strict=True)
     return [math.floor(side * scale) for side, scale in sides]
+
+
+def is_put_back(name: str) -> bool:
+    """Say whether the hook brings back what a dotted name begins with.
+
+    >>> is_put_back("numpy.float"), is_put_back("torch._six.inf"), is_put_back("numpy.float64")
+    (True, True, False)
+    """
+    for module, names in DROPPED_NAMES.items():
+        rest = name.removeprefix(f"{module}.")
+        if rest != name and any(f"{rest}.".startswith(f"{dropped}.") for dropped in names):
+            return True
+    return any(f"{name}.".startswith(f"{module}.") for module in DROPPED_MODULES)
 
 
 def put_back(module: ModuleType) -> None:

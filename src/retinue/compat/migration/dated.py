@@ -13,11 +13,12 @@ __all__ = ["what_instead"]
 _MAPPINGS = ("Callable", "Iterable", "Iterator", "Mapping", "MutableMapping", "Sequence", "Sized")
 
 _INSTEAD: Mapping[str, str] = {
-    **{f"numpy.{name}": f"removed in numpy 1.24: write {name}" for name in ("bool", "int")},
-    **{f"numpy.{name}": f"removed in numpy 1.24: write {name}" for name in ("object", "str")},
-    "numpy.float": "removed in numpy 1.24: write float",
-    "numpy.complex": "removed in numpy 1.24: write complex",
-    "numpy.long": "removed in numpy 1.24: write int",
+    **{
+        f"numpy.{name}": f"removed in numpy 1.24: write {name}"
+        for name in ("complex", "float", "int", "object", "str")
+    },
+    "numpy.bool": "removed in numpy 1.24, in numpy 2 it is numpy.bool_: write bool",
+    "numpy.long": "removed in numpy 1.24, in numpy 2 it is another type: write int",
     "numpy.float_": "removed in numpy 2: write numpy.float64",
     "numpy.unicode_": "removed in numpy 2: write numpy.str_",
     "numpy.product": "removed in numpy 2: write numpy.prod",

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from retinue.compat.dropped import is_put_back
 from retinue.compat.migration.dated import what_instead
 from retinue.compat.migration.files import (
     carried_copies,
@@ -199,7 +200,11 @@ def _judged(file: str, use: Use, own: frozenset[str]) -> Iterator[Finding]:
             return  # a file name, an address
         yield Finding(file, use.line, use.name, verdict.state, verdict.note, verdict.home)
     elif use.kind != "text" and (text := what_instead(use.name)):
-        yield Finding(file, use.line, use.name, CHANGE, text)
+        if is_put_back(use.name):
+            text = f"there again under the import hook; {text}"
+            yield Finding(file, use.line, use.name, COVERED, text)
+        else:
+            yield Finding(file, use.line, use.name, CHANGE, text)
 
 
 def _extensions(file: str, tree: ast.Module) -> Iterator[Finding]:
