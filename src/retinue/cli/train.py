@@ -130,7 +130,9 @@ def _train_net(
     import argparse
 
     from retinue.engine.runs import run_train_net
+    from retinue.projects.files import expect_no_project
 
+    expect_no_project(config_file)
     run_train_net(
         argparse.Namespace(
             config_file=config_file,

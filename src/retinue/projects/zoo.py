@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "config_paths",
+    "default_config",
     "find_preset",
     "get_checkpoint_url",
     "get_config",
@@ -72,11 +73,7 @@ def get_config(path: str, trained: bool = False) -> CfgNode | DictConfig:
             lazy.train.init_checkpoint = get_checkpoint_url(path)
         return lazy
 
-    from retinue.config import get_cfg
-
-    cfg = get_cfg()
-    for add_config in presets.ADD_CONFIG:
-        add_config(cfg)
+    cfg = default_config(_project_of(path))
     settings = presets.PRESETS[name].settings()
     for key, below in settings.items():
         if isinstance(below, Mapping):  # a node that takes new keys
@@ -85,6 +82,18 @@ def get_config(path: str, trained: bool = False) -> CfgNode | DictConfig:
             cfg.merge_from_list([key, below])
     if trained:
         cfg.MODEL.WEIGHTS = get_checkpoint_url(path)
+    return cfg
+
+
+def default_config(project: str | None = None) -> CfgNode:
+    """Return detectron2's defaults, with the keys that a project adds to them."""
+    from retinue.config import get_cfg
+
+    cfg = get_cfg()
+    if project is not None:
+        presets = importlib.import_module(f"retinue.projects.{PROJECTS[project]}.presets")
+        for add_config in getattr(presets, "ADD_CONFIG", ()):
+            add_config(cfg)
     return cfg
 
 
@@ -144,10 +153,14 @@ def package_of(path: str) -> str:
     Raises:
         UnknownNameError: If there is no such project.
     """
+    return f"retinue.projects.{PROJECTS[_project_of(path)]}"
+
+
+def _project_of(path: str) -> str:
     project = path.removeprefix("projects/").partition("/")[0]
     if project not in PROJECTS:
         raise unknown_name("project", project, PROJECTS)
-    return f"retinue.projects.{PROJECTS[project]}"
+    return project
 
 
 def _find(path: str) -> tuple[ModuleType, str]:

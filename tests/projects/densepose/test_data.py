@@ -1,6 +1,8 @@
 """Datasets, examples, merged categories and examples made of predictions."""
 
+import itertools
 import json
+import re
 import sys
 
 import numpy as np
@@ -436,6 +438,16 @@ def test_loaders_are_mixed_by_their_shares():
     mixed = iter(CombinedDataLoader([Endless("a"), Endless("b")], 4, [1.0, 0.0]))
     assert [next(mixed) for _ in range(200)] == [["a"] * 4] * 200
     assert list(CombinedDataLoader([[["x"] * 5]], 2, [1.0])) == [["x", "x"], ["x", "x"]]
+
+
+def test_a_loaders_batch_is_used_up_before_the_next():
+    pairs, triples = [["a", "b"]] * 30, [["c", "d", "e"]] * 30
+    mixed = CombinedDataLoader([pairs, triples], 5, [0.5, 0.5])
+    text = "".join(itertools.chain.from_iterable(mixed))
+
+    assert re.fullmatch(r"(ab|cde)+(a|cd?)?", text)
+    assert "ab" in text
+    assert "cde" in text
 
 
 def test_images_are_read_or_left_out(tmp_path, caplog):

@@ -12,10 +12,11 @@ from torch import nn
 
 from retinue import model_zoo
 from retinue.checkpoint import DetectionCheckpointer
-from retinue.config import CfgNode, LazyConfig, get_cfg, instantiate
+from retinue.config import CfgNode, LazyConfig, instantiate
 from retinue.data import build_detection_test_loader
 from retinue.engine import default_setup, launch
 from retinue.modeling import build_model
+from retinue.projects.files import read_config as read_yaml
 from retinue.utils.errors import InputError
 
 __all__ = ["build", "launch_with", "load_weights", "read_config", "repeat", "set_up", "test_loader"]
@@ -29,6 +30,8 @@ def config_file_of(name: str) -> str:
 def read_config(args: argparse.Namespace, *keys_and_values: Any) -> Any:
     """Read ``--config-file``: a ``CfgNode`` from YAML, a lazy config from a ``.py`` file.
 
+    YAML may have the keys of one of detectron2's projects.
+
     Args:
         args: with ``config_file`` and ``opts``, the overrides.
         keys_and_values: overrides of a ``CfgNode`` that the user's come after.
@@ -41,8 +44,7 @@ def read_config(args: argparse.Namespace, *keys_and_values: Any) -> Any:
     path = config_file_of(args.config_file)
     if path.endswith(".py"):
         return LazyConfig.apply_overrides(LazyConfig.load(path), args.opts or [])
-    cfg = get_cfg()
-    cfg.merge_from_file(path)
+    cfg: Any = read_yaml(path)
     cfg.merge_from_list(list(keys_and_values))
     cfg.merge_from_list(args.opts or [])
     cfg.freeze()

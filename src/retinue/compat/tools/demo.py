@@ -14,10 +14,11 @@ import numpy as np
 
 from retinue.compat.tools.common import config_file_of
 from retinue.compat.tools.pictures import save_picture, show_picture
-from retinue.config import CfgNode, get_cfg
+from retinue.config import CfgNode
 from retinue.data.catalog import Metadata, MetadataCatalog
 from retinue.data.detection_utils import read_image
 from retinue.engine import DefaultPredictor
+from retinue.projects.files import read_config
 from retinue.utils.errors import InputError
 from retinue.utils.logger import setup_logger
 from retinue.visualization import ColorMode, VideoVisualizer, Visualizer
@@ -57,8 +58,7 @@ def draw(visualizer: Any, predictions: dict[str, Any], *frame: np.ndarray) -> np
 
 
 def _config(args: argparse.Namespace) -> CfgNode:
-    cfg = get_cfg()
-    cfg.merge_from_file(config_file_of(args.config_file))
+    cfg: Any = read_config(config_file_of(args.config_file))
     cfg.merge_from_list(args.opts)
     for key in _SCORE_KEYS:
         cfg.merge_from_list([key, args.confidence_threshold])
@@ -173,6 +173,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Run the command line."""
     args = parse()
+    setup_logger(name="fvcore")  # checkpoints and counts of operators are its lines
     setup_logger()
     cfg = _config(args)
     predictor = DefaultPredictor(cfg)

@@ -16,6 +16,7 @@ from retinue.config import CfgNode, get_cfg
 from retinue.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
 from retinue.data.build import filter_images_with_few_keypoints
 from retinue.data.detection_utils import convert_image_to_rgb, read_image
+from retinue.projects.files import read_config
 from retinue.utils.errors import InputError
 from retinue.utils.logger import setup_logger
 from retinue.visualization import Visualizer
@@ -59,9 +60,7 @@ def main() -> None:
     add("opts", nargs=argparse.REMAINDER, help="config keys and values")
     args = parser.parse_args()
     setup_logger()
-    cfg = get_cfg()
-    if args.config_file:
-        cfg.merge_from_file(config_file_of(args.config_file))
+    cfg: Any = read_config(config_file_of(args.config_file)) if args.config_file else get_cfg()
     cfg.merge_from_list([*args.opts, "DATALOADER.NUM_WORKERS", 0])
     if not cfg.DATASETS.TRAIN:
         raise InputError("DATASETS.TRAIN names no dataset; give one: DATASETS.TRAIN \"('name',)\"")

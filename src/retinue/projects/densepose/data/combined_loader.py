@@ -1,6 +1,7 @@
 """Draws the examples of a batch from several loaders."""
 
 import random
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,10 @@ Loader = Iterable[Any]
 
 
 class CombinedDataLoader:
-    """Endless batches, each example from a loader drawn by its share; ends when one ends.
+    """Endless batches of examples from loaders drawn by their shares; ends when one ends.
+
+    For each example a loader is drawn, and asked for a batch if none is left of an earlier one,
+    whichever loader gave that. So DensePose's models were trained.
 
     Args:
         loaders: each gives batches.
@@ -28,17 +32,18 @@ class CombinedDataLoader:
         self.ratios = ratios
 
     def __iter__(self) -> Iterator[list[Any]]:
-        examples = [_flatten(loader) for loader in self.loaders]
-        numbers = range(len(examples))
+        iterators = [iter(loader) for loader in self.loaders]
+        numbers = range(len(iterators))
+        left: deque[Any] = deque()
         while True:
             drawn = random.choices(numbers, self.ratios, k=self.batch_size * self.BATCH_COUNT)
             for start in range(0, len(drawn), self.batch_size):
-                batch = [next(examples[i], None) for i in drawn[start : start + self.batch_size]]
-                if any(example is None for example in batch):
-                    return
+                batch = []
+                for i in drawn[start : start + self.batch_size]:
+                    while not left:
+                        more = next(iterators[i], None)
+                        if more is None:
+                            return
+                        left.extend(more)
+                    batch.append(left.popleft())
                 yield batch
-
-
-def _flatten(loader: Loader) -> Iterator[Any]:
-    for batch in loader:
-        yield from batch

@@ -276,7 +276,7 @@ class RegionAnnotations(AnnotationsAccumulator):
         if not count or not instances_one_image.has("gt_densepose"):
             return
         boxes_est, boxes_gt = (
-            BoxMode.convert(boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+            BoxMode.convert(boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).split(1)
             for boxes in (instances_one_image.proposal_boxes, instances_one_image.gt_boxes)
         )
         regions = zip(boxes_gt, boxes_est, instances_one_image.gt_densepose, strict=True)
@@ -289,11 +289,11 @@ class RegionAnnotations(AnnotationsAccumulator):
     def _do_accumulate(
         self, box_xywh_gt: torch.Tensor, box_xywh_est: torch.Tensor, dp_gt: Any
     ) -> None:
-        """Add the region ``nxt_bbox_index``, which has annotated points."""
+        """Add the region ``nxt_bbox_index``, which has annotated points; boxes are ``(1, 4)``."""
         self.x_gt.append(dp_gt.x)
         self.y_gt.append(dp_gt.y)
         if hasattr(dp_gt, "segm"):
-            self.s_gt.append(dp_gt.segm)
+            self.s_gt.append(dp_gt.segm[None])
         self.bbox_xywh_gt.append(box_xywh_gt)
         self.bbox_xywh_est.append(box_xywh_est)
         number = torch.zeros_like(dp_gt.x, dtype=torch.long)
@@ -309,9 +309,9 @@ class RegionAnnotations(AnnotationsAccumulator):
         return {
             "x_gt": torch.cat(self.x_gt),
             "y_gt": torch.cat(self.y_gt),
-            "coarse_segm_gt": torch.stack(self.s_gt) if has_labels else None,
-            "bbox_xywh_gt": torch.stack(self.bbox_xywh_gt),
-            "bbox_xywh_est": torch.stack(self.bbox_xywh_est),
+            "coarse_segm_gt": torch.cat(self.s_gt) if has_labels else None,
+            "bbox_xywh_gt": torch.cat(self.bbox_xywh_gt),
+            "bbox_xywh_est": torch.cat(self.bbox_xywh_est),
             "point_bbox_with_dp_indices": torch.cat(self.point_bbox_with_dp_indices),
             "point_bbox_indices": torch.cat(self.point_bbox_indices),
             "bbox_indices": torch.tensor(self.bbox_indices, device=device),
