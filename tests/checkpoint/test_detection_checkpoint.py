@@ -191,7 +191,7 @@ def test_pickles_with_code_are_refused_by_name(tmp_path):
 
 
 def test_an_absent_file_is_named():
-    with pytest.raises(OSError, match=r"'nowhere\.pth': there is no such file"):
+    with pytest.raises(AssertionError, match=r"'nowhere\.pth': there is no such file"):
         DetectionCheckpointer(small_model()).load("nowhere.pth")
 
 

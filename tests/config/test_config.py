@@ -154,8 +154,9 @@ def test_lists_and_tuples_stand_for_each_other_and_text_is_read():
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest(key, message):
-    with pytest.raises(KeyError, match=message):
-        get_cfg().merge_from_list([key, 1])
+    for caught in (KeyError, AssertionError):  # the first is ours, the second detectron2's
+        with pytest.raises(caught, match=message):
+            get_cfg().merge_from_list([key, 1])
 
 
 def test_an_unknown_key_in_a_file_is_refused(tmp_path):

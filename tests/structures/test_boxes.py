@@ -203,14 +203,24 @@ class TestBoxMode:
 
         assert got.shape == (0, 5)
 
+    def test_a_score_behind_a_box_is_handed_through(self):
+        """As detectron2 does with the rows of proposals and of text detectors."""
+        rows = np.array([[5.0, 5, 10, 12, 0.25]])
+
+        got = BoxMode.convert(rows, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+        assert got.tolist() == [[5, 5, 5, 7, 0.25]]
+        assert BoxMode.convert([5, 5, 5, 7, 9], BoxMode.XYWH_ABS, 0) == [5, 5, 10, 12, 9]
+
     def test_modes_are_plain_integers(self):
         assert json.loads(json.dumps({"m": BoxMode.XYWH_ABS})) == {"m": 1}
         assert BoxMode.convert([1, 2, 4, 6], 0, 1) == [1, 2, 3, 4]
         assert BoxMode.convert(box := [1, 2], 0, 0) is box
 
     def test_wrong_input_is_named(self):
-        with pytest.raises(AssertionError, match=r"XYXY_ABS has 4 numbers .* got shape \(5,\)"):
-            BoxMode.convert([1, 2, 3, 4, 5], BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+        with pytest.raises(AssertionError, match=r"XYXY_ABS has 4 numbers .* got shape \(3,\)"):
+            BoxMode.convert([1, 2, 3], BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+        with pytest.raises(AssertionError, match=r"XYWH_ABS has 4 numbers .* got shape \(5,\)"):
+            BoxMode.convert([1, 2, 3, 4, 5], BoxMode.XYWH_ABS, BoxMode.XYWHA_ABS)
         with pytest.raises(AssertionError, match="XYXY_REL to XYXY_ABS needs the image size"):
             BoxMode.convert([0.0, 0.0, 1.0, 1.0], BoxMode.XYXY_REL, BoxMode.XYXY_ABS)
         with pytest.raises(NotImplementedError, match="no conversion from XYXY_ABS to XYWHA_ABS"):

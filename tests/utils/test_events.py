@@ -100,6 +100,17 @@ def test_smoothing_is_a_median_over_the_window_where_allowed():
     assert storage.count_samples("loss", 3) == 3
     assert storage.latest_with_smoothing_hint(3) == {"loss": (5.0, 3), "lr": (9.0, 3)}
     assert storage.smoothing_hints() == {"loss": True, "lr": False}
+    assert storage.count_samples("nothing") == 0
+
+
+def test_what_is_no_number_is_refused_at_once():
+    storage = EventStorage()
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        storage.put_scalar("loss", "low")
+    with pytest.raises(TypeError, match="NoneType"):
+        storage.put_scalar("loss", None)
+    with pytest.raises(ValueError, match=r"expected one number; got shape \(2,\)"):
+        storage.put_scalar("loss", torch.zeros(2))
 
 
 def test_name_scope_prefixes_scalars_and_ends():

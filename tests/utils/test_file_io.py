@@ -103,7 +103,7 @@ def test_atomic_write_respects_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
 
 
-def test_local_files_through_the_whole_interface(tmp_path):
+def test_local_files_through_the_whole_interface(tmp_path, caplog):
     a, b, c = (str(tmp_path / name) for name in ("a.txt", "b.txt", "c.txt"))
     with PathManager.open(a, "w") as file:
         file.write("text")
@@ -111,8 +111,12 @@ def test_local_files_through_the_whole_interface(tmp_path):
     assert PathManager.get_local_path("file://" + a) == a
     assert PathManager.copy(a, b)
     assert PathManager.copy_from_local(a, b, overwrite=True)
-    with pytest.raises(FileExistsError, match=r"b\.txt is already there"):
-        PathManager.copy(a, b)
+    assert not PathManager.copy(a, b)
+    assert not PathManager.mv(a, b)
+    assert not PathManager.symlink(a, b)
+    assert "b.txt is already there; pass overwrite=True" in caplog.text
+    with pytest.raises(AssertionError, match=r"b\.txt is already there"):
+        PathManager.copy_from_local(a, b)
     assert PathManager.mv(b, c)
     assert PathManager.exists(c)
     assert PathManager.isfile(c)
@@ -126,17 +130,29 @@ def test_local_files_through_the_whole_interface(tmp_path):
     if os.name == "posix":
         assert PathManager.symlink(a, c)
         assert os.readlink(c) == a
+        assert not PathManager.symlink(str(tmp_path / "nowhere"), b)
+        assert not os.path.lexists(b)
+        assert "nowhere is not there; no link" in caplog.text
 
 
 def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="NativePathHandler: unknown options sped"):
         NativePathHandler()._exists("x", sped=1)
+    with pytest.raises(ValueError, match="NativePathHandler: unknown options sped"):
+        PathManager.open(__file__, sped=1)
     manager = PathManagerBase()
     manager.set_strict_kwargs_checking(False)
     assert not manager.exists("/nowhere", sped=1)
+    with manager.open(__file__, sped=1, newline="\n") as file:
+        assert file.readline().startswith("import")
 
 
-def test_memory_file_system_of_fsspec():
+def test_what_is_no_handler_is_refused():
+    with pytest.raises(AssertionError, match="expected a PathHandler; got 3"):
+        PathManagerBase().register_handler(3)
+
+
+def test_memory_file_system_of_fsspec(caplog):
     manager = PathManagerBase()
     with manager.open("memory://room/a.txt", "w") as file:
         file.write("é")
@@ -151,8 +167,10 @@ def test_memory_file_system_of_fsspec():
     manager.mkdirs("memory://other")
     manager.rm("memory://room/c.txt")
     assert not manager.exists("memory://room/c.txt")
+    assert not manager.copy("memory://room/a.txt", "memory://room/a.txt")
+    assert "memory://room/a.txt is already there" in caplog.text
     with pytest.raises(FileExistsError, match="already there"):
-        manager.copy("memory://room/a.txt", "memory://room/a.txt")
+        manager.copy_from_local(__file__, "memory://room/a.txt")
 
 
 def test_atomic_write_to_an_address():
@@ -164,6 +182,11 @@ def test_atomic_write_to_an_address():
 def test_an_unknown_scheme_is_named():
     with pytest.raises(ValueError, match="nosuch://x: no handler for this prefix"):
         PathManager.open("nosuch://x")
+    with pytest.raises(FileNotFoundError, match="no handler for this prefix"):
+        PathManager.open("nosuch://x")
+    assert not PathManager.exists("nosuch://x")
+    assert not PathManager.isfile("nosuch://x")
+    assert not PathManager.isdir("nosuch://x")
 
 
 class _Letters(PathHandler):
@@ -216,7 +239,7 @@ def test_download_is_cached(server, cache):
     assert len(_Handler.requests) == 1
     PathManager.get_local_path(url, force=True)
     assert len(_Handler.requests) == 2
-    with pytest.raises(OSError, match="can only be read; got mode 'w'"):
+    with pytest.raises(AssertionError, match="can only be read; got mode 'w'"):
         PathManager.open(url, "w")
 
 

@@ -24,6 +24,8 @@ def test_random_colors_differ():
     colors = random_colors(74, rgb=True, maximum=1)
     assert {tuple(c) for c in colors} == {tuple(c) for c in colormap(True, 1)}
     assert random_color().shape == (3,)
+    np.random.seed(0)  # noqa: NPY002 - whose next number below 74 is 44
+    assert random_color().tolist() == colormap()[44].tolist()
     assert random_colors(0) == []
     with pytest.raises(ValueError, match="larger"):
         random_colors(75)

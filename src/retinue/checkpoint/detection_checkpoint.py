@@ -26,6 +26,7 @@ from retinue.checkpoint.c2_model_loading import align_and_update_state_dicts
 from retinue.checkpoint.checkpointer import Checkpointer, IncompatibleKeys
 from retinue.checkpoint.classes import find_layout, map_rows
 from retinue.checkpoint.conventions import TRAINED, check_conventions
+from retinue.checkpoint.errors import MissingCheckpointError
 from retinue.checkpoint.files import find_format, read_file
 from retinue.checkpoint.names import put_under_prefix, recognise
 from retinue.checkpoint.names_torchvision import is_torchvision_detector
@@ -140,7 +141,7 @@ class DetectionCheckpointer(Checkpointer):
         else:
             path = self.path_manager.get_local_path(path)
         if comm.get_world_size() == 1 and not os.path.exists(path):
-            raise FileNotFoundError(f"checkpoint {path!r}: there is no such file")
+            raise MissingCheckpointError(f"checkpoint {path!r}: there is no such file")
         return path
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class DetectionCheckpointer(Checkpointer):
             return self._read(filename)
         readable = comm.all_gather(os.path.exists(filename))
         if not readable[0]:
-            raise FileNotFoundError(f"checkpoint {filename!r}: the main process can't find it")
+            raise MissingCheckpointError(f"checkpoint {filename!r}: the main process can't find it")
         if all(readable):
             return self._read(filename)
         absent = [rank for rank, found in enumerate(readable) if not found]

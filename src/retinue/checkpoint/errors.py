@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from retinue.utils.restricted_pickle import ForbiddenNameError, RestrictedPickleError
 
-__all__ = ["CheckpointError", "DamagedFileError", "pickle_errors"]
+__all__ = ["CheckpointError", "DamagedFileError", "MissingCheckpointError", "pickle_errors"]
 
 
 class CheckpointError(RuntimeError, ValueError):
@@ -17,6 +17,10 @@ class CheckpointError(RuntimeError, ValueError):
 
 class DamagedFileError(CheckpointError):
     """A checkpoint file that is not whole, or claims what it doesn't hold."""
+
+
+class MissingCheckpointError(FileNotFoundError, AssertionError):
+    """A checkpoint that is not there."""
 
 
 @contextlib.contextmanager

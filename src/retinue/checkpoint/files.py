@@ -25,7 +25,12 @@ import numpy as np
 import torch
 
 from retinue.checkpoint.distributed import is_plain_name, list_folder, read_folder
-from retinue.checkpoint.errors import CheckpointError, DamagedFileError, pickle_errors
+from retinue.checkpoint.errors import (
+    CheckpointError,
+    DamagedFileError,
+    MissingCheckpointError,
+    pickle_errors,
+)
 from retinue.checkpoint.torch_file import read_torch_file
 from retinue.utils import restricted_pickle
 from retinue.utils.torch_archive import LEGACY_MAGIC, TensorInfo, inspect_torch_file
@@ -75,7 +80,7 @@ def find_format(path: str) -> tuple[str, str]:
             f" torch.distributed.checkpoint), {', '.join((*INDEX_NAMES, *SINGLE_NAMES))}"
         )
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"checkpoint {path!r}: there is no such file")
+        raise MissingCheckpointError(f"checkpoint {path!r}: there is no such file")
     with open(path, "rb") as file:
         start = file.read(32)
     if path.endswith(".index.json"):

@@ -39,6 +39,10 @@ _LAZY_HINT = (
 )
 
 
+class UnknownOverrideError(UnknownNameError, AssertionError):
+    """An override, such as one of a command line, of a key that is not there."""
+
+
 class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
     """A node of a config tree: a dict whose keys are attributes, too.
 
@@ -50,8 +54,8 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
         >>> cfg.merge_from_list(["SOLVER.BASE_RL", 1.0])
         Traceback (most recent call last):
             ...
-        retinue.utils.errors.UnknownNameError: unknown config key 'SOLVER.BASE_RL'; did you mean \
-'SOLVER.BASE_LR'?
+        retinue.config.config.UnknownOverrideError: unknown config key 'SOLVER.BASE_RL'; \
+did you mean 'SOLVER.BASE_LR'?
     """
 
     def __init__(
@@ -198,7 +202,7 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
 
         Raises:
             InputError: If a value is missing.
-            UnknownNameError: If a key is not there.
+            UnknownOverrideError: If a key is not there.
             ValueError: If a value's type differs from the key's.
         """
         if len(cfg_list) % 2:
@@ -216,7 +220,7 @@ class CfgNode(yacs.config.CfgNode):  # type: ignore[misc] # yacs has no types
                 node = node.get(folder) if isinstance(node, CfgNode) else None
             known = isinstance(node, CfgNode) and name in node
             if not known and not self.key_is_deprecated(key) and not self.key_is_renamed(key):
-                raise self._unknown(key)
+                raise UnknownOverrideError(str(self._unknown(key)))
             if known:
                 _refuse_other_type(key, node[name], self._decode_cfg_value(value))
         super().merge_from_list(cfg_list)

@@ -60,7 +60,8 @@ class BoxMode(IntEnum):
 
         Args:
             box: one box as a list or tuple of 4 or 5 numbers, or an array or tensor whose last
-                dimension has that size. The argument stays as it is.
+                dimension has that size. The argument stays as it is. Between ``XYXY_ABS`` and
+                ``XYWH_ABS`` further numbers, such as a score, are handed through.
             from_mode: the layout of ``box``.
             to_mode: the layout wanted.
 
@@ -81,7 +82,9 @@ class BoxMode(IntEnum):
         old = _as_tensor(box)
         width = 5 if from_mode == BoxMode.XYWHA_ABS else 4
         is_nested = isinstance(box, list | tuple) and old.dim() > 1
-        if is_nested or old.dim() == 0 or old.shape[-1] != width:
+        num = old.shape[-1] if old.dim() else 0
+        hands_on = {from_mode, to_mode} == {BoxMode.XYXY_ABS, BoxMode.XYWH_ABS}
+        if is_nested or num < width or (num > width and not hands_on):
             raise InputError(
                 f"BoxMode.convert: a box in {from_mode.name} has {width} numbers in its last"
                 f" dimension; got shape {tuple(old.shape)}"
@@ -96,7 +99,8 @@ class BoxMode(IntEnum):
                 f"BoxMode.convert: no conversion from {from_mode.name} to {to_mode.name}; there"
                 " are " + ", ".join(f"{a.name} to {b.name}" for a, b in _CONVERSIONS)
             )
-        new = _CONVERSIONS[from_mode, to_mode](old)
+        new = _CONVERSIONS[from_mode, to_mode](old[..., :width])
+        new = torch.cat((new, old[..., width:]), dim=-1)
         if isinstance(box, torch.Tensor):
             return new
         return new.numpy() if isinstance(box, np.ndarray) else type(box)(new.tolist())

@@ -39,7 +39,8 @@ def colormap(rgb: bool = False, maximum: float = 255) -> np.ndarray:
 
 def random_color(rgb: bool = False, maximum: float = 255) -> np.ndarray:
     """Return one colour of the table, drawn at random: ``(3,)`` float32 in [0, maximum]."""
-    return random_colors(1, rgb, maximum)[0]
+    colors = colormap(rgb, maximum)
+    return colors[np.random.randint(len(colors))]  # noqa: NPY002 - seeded with everything else
 
 
 def random_colors(N: int, rgb: bool = False, maximum: float = 255) -> list[np.ndarray]:

@@ -141,7 +141,7 @@ class EventStorage:
 
     def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
         """Keep the histogram of a tensor's values for the writers."""
-        values = hist_tensor.detach().float().flatten()
+        values = torch.as_tensor(hist_tensor).detach().float().flatten()
         low, high = values.min().item(), values.max().item()
         edges = torch.linspace(low, high, bins + 1)[1:]
         self._histograms.append(
@@ -196,9 +196,12 @@ class EventStorage:
         }
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """Return how many values a series got in its last ``window_size`` iterations."""
+        """Return how many values a series got in its last ``window_size`` iterations.
+
+        There are none of a name that was not recorded.
+        """
         count = 0
-        data = self.history(name).values()
+        data = self.history(name).values() if name in self._history else []
         for _, iteration in reversed(data):
             if iteration <= data[-1][1] - window_size:
                 break

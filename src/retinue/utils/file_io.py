@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import shutil
 import tempfile
@@ -21,8 +22,9 @@ from typing import IO, Any
 
 from retinue.utils.cache import file_lock, get_cache_dir
 from retinue.utils.download import DETECTRON2, cached_download, download, mirrors_of
+from retinue.utils.errors import InputError
 from retinue.utils.fsspec_handler import FsspecHandler
-from retinue.utils.path_handler import PathHandler, utf8
+from retinue.utils.path_handler import AlreadyThereError, PathHandler, ReadOnlyError, utf8
 from retinue.utils.whole_file import write_whole
 
 __all__ = [
@@ -38,6 +40,11 @@ __all__ = [
     "file_lock",
     "get_cache_dir",
 ]
+
+
+logger = logging.getLogger(__name__)
+
+_OPEN_OPTIONS = ("encoding", "errors", "newline", "closefd", "opener")
 
 
 @contextlib.contextmanager
@@ -71,12 +78,6 @@ def atomic_write(
         PathManager.copy_from_local(local, path, overwrite=True)
 
 
-def _may_write(path: str, overwrite: bool) -> bool:
-    if os.path.exists(path) and not overwrite:
-        raise FileExistsError(f"{path} is already there; pass overwrite=True to replace it")
-    return True
-
-
 class NativePathHandler(PathHandler):
     """Paths of this machine, also written ``file://...``; takes what has no other handler."""
 
@@ -93,23 +94,30 @@ class NativePathHandler(PathHandler):
     def _copy_from_local(
         self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
     ) -> bool:
+        if not overwrite and os.path.exists(self._plain(dst_path)):
+            raise AlreadyThereError(f"{dst_path} is already there; overwrite=True replaces it")
         return self._copy(local_path, dst_path, overwrite, **kwargs)
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
-        return open(self._plain(path), mode, buffering, **utf8(mode, kwargs))
+        known = {name: kwargs.pop(name) for name in _OPEN_OPTIONS if name in kwargs}
+        self._check_kwargs(kwargs)
+        return open(self._plain(path), mode, buffering, **utf8(mode, known))
 
     def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
         self._check_kwargs(kwargs)
         source, target = self._plain(src_path), self._plain(dst_path)
-        _may_write(target, overwrite)
+        if not overwrite and os.path.exists(target):
+            return self._refuse_to_replace(dst_path)
         with open(source, "rb") as reader, write_whole(target) as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
         return True
 
     def _mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
         self._check_kwargs(kwargs)
-        _may_write(self._plain(dst_path), overwrite=False)
-        shutil.move(self._plain(src_path), self._plain(dst_path))
+        source, target = self._plain(src_path), self._plain(dst_path)
+        if os.path.exists(target):
+            return self._refuse_to_replace(dst_path)
+        shutil.move(source, target)
         return True
 
     def _exists(self, path: str, **kwargs: Any) -> bool:
@@ -139,8 +147,13 @@ class NativePathHandler(PathHandler):
 
     def _symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
         self._check_kwargs(kwargs)
-        _may_write(self._plain(dst_path), overwrite=False)
-        os.symlink(self._plain(src_path), self._plain(dst_path))
+        source, target = self._plain(src_path), self._plain(dst_path)
+        if os.path.lexists(target):
+            return self._refuse_to_replace(dst_path)
+        if not os.path.exists(source):
+            logger.error("%s is not there; no link to it was made", src_path)
+            return False
+        os.symlink(source, target)
         return True
 
 
@@ -149,7 +162,7 @@ class _DownloadedHandler(PathHandler):
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
         if set(mode) & set("wax+"):
-            raise OSError(f"{path}: can only be read; got mode {mode!r}")
+            raise ReadOnlyError(f"{path}: can only be read; got mode {mode!r}")
         return open(self._get_local_path(path), mode, buffering, **utf8(mode, kwargs))
 
     def _exists(self, path: str, **kwargs: Any) -> bool:
@@ -268,7 +281,10 @@ class PathManagerBase:
 
         Raises:
             KeyError: If one of them has a handler already and ``allow_override`` is False.
+            InputError: If it is no handler.
         """
+        if not callable(getattr(handler, "_get_supported_prefixes", None)):
+            raise InputError(f"register_handler: expected a PathHandler; got {handler!r}")
         for prefix in handler._get_supported_prefixes():
             if prefix in self._path_handlers and not allow_override:
                 raise KeyError(f"prefix {prefix!r} has a handler: {self._path_handlers[prefix]!r}")
@@ -317,7 +333,12 @@ class PathManagerBase:
         return handler._get_local_path(path, **kwargs)
 
     def copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
-        """Copy a file, also from one kind of storage to another."""
+        """Copy a file, also from one kind of storage to another.
+
+        Returns:
+            Whether it was copied; a file in the way stays, unless ``overwrite``, and the log says
+            so.
+        """
         source, target = self._handler(src_path), self._handler(dst_path)
         if source is target:
             return source._copy(src_path, dst_path, overwrite, **kwargs)
@@ -325,7 +346,7 @@ class PathManagerBase:
         return target._copy_from_local(local, dst_path, overwrite, **kwargs)
 
     def mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
-        """Move or rename a file within one kind of storage."""
+        """Move or rename a file within one kind of storage; return False if one is in the way."""
         if self._handler(src_path) is not self._handler(dst_path):
             raise ValueError(f"cannot move {src_path} to {dst_path}: other storage; copy, then rm")
         return self._handler(src_path)._mv(src_path, dst_path, **kwargs)
@@ -333,7 +354,11 @@ class PathManagerBase:
     def copy_from_local(
         self, local_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any
     ) -> bool:
-        """Copy a file of this machine to ``dst_path``."""
+        """Copy a file of this machine to ``dst_path``.
+
+        Raises:
+            AlreadyThereError: If there is a file, and ``overwrite`` is False.
+        """
         handler = self._handler(dst_path)
         return handler._copy_from_local(local_path, dst_path, overwrite, **kwargs)
 
@@ -362,7 +387,7 @@ class PathManagerBase:
         self._handler(os.fspath(path))._rm(os.fspath(path), **kwargs)
 
     def symlink(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
-        """Make ``dst_path`` point to ``src_path``."""
+        """Make ``dst_path`` point to ``src_path``; return False if that is impossible."""
         return self._handler(src_path)._symlink(src_path, dst_path, **kwargs)
 
 

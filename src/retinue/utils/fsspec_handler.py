@@ -8,7 +8,12 @@ from typing import IO, Any
 
 from retinue.utils.cache import cache_path, file_lock
 from retinue.utils.download import OfflineError, is_offline
-from retinue.utils.path_handler import PathHandler, utf8
+from retinue.utils.path_handler import (
+    AlreadyThereError,
+    PathHandler,
+    UnknownPrefixError,
+    utf8,
+)
 from retinue.utils.whole_file import describe_damage, write_whole
 
 __all__ = ["FsspecHandler"]
@@ -27,7 +32,7 @@ class FsspecHandler(PathHandler):
             raise ImportError(f"{path}: {error}; pip install 'retinue[{extra}]'") from error
         except ValueError as error:
             known = ", ".join(sorted(fsspec.available_protocols()))
-            raise ValueError(
+            raise UnknownPrefixError(
                 f"{path}: no handler for this prefix; fsspec has {known}; register a PathHandler"
             ) from error
         return fs, inner
@@ -62,7 +67,7 @@ class FsspecHandler(PathHandler):
         self._check_kwargs(kwargs)
         fs, inner = self._at(dst_path)
         if not overwrite and fs.exists(inner):
-            raise FileExistsError(f"{dst_path} is already there; pass overwrite=True to replace it")
+            raise AlreadyThereError(f"{dst_path} is already there; overwrite=True replaces it")
         fs.put_file(local_path, inner)
         return True
 
@@ -74,7 +79,7 @@ class FsspecHandler(PathHandler):
         self._check_kwargs(kwargs)
         fs, target = self._at(dst_path)
         if not overwrite and fs.exists(target):
-            raise FileExistsError(f"{dst_path} is already there; pass overwrite=True to replace it")
+            return self._refuse_to_replace(dst_path)
         fs.copy(self._at(src_path)[1], target)
         return True
 
@@ -84,17 +89,21 @@ class FsspecHandler(PathHandler):
         fs.mv(source, self._at(dst_path)[1])
         return True
 
+    def _ask(self, question: str, path: str) -> bool:
+        try:
+            fs, inner = self._at(path)
+        except UnknownPrefixError:  # nothing is there
+            return False
+        return bool(getattr(fs, question)(inner))
+
     def _exists(self, path: str, **kwargs: Any) -> bool:
-        fs, inner = self._at(path)
-        return bool(fs.exists(inner))
+        return self._ask("exists", path)
 
     def _isfile(self, path: str, **kwargs: Any) -> bool:
-        fs, inner = self._at(path)
-        return bool(fs.isfile(inner))
+        return self._ask("isfile", path)
 
     def _isdir(self, path: str, **kwargs: Any) -> bool:
-        fs, inner = self._at(path)
-        return bool(fs.isdir(inner))
+        return self._ask("isdir", path)
 
     def _ls(self, path: str, **kwargs: Any) -> list[str]:
         fs, inner = self._at(path)

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from retinue.utils.errors import InputError
+
 __all__ = ["HistoryBuffer", "read_pending"]
 
 MAX_PENDING = 1000
@@ -33,10 +35,20 @@ class HistoryBuffer:
         Args:
             value: a number, or a tensor of one element, which is read later.
             iteration: when it was measured; None counts the values.
+
+        Raises:
+            InputError: If a tensor has more elements than one, or none.
+            TypeError, ValueError: If it is no number.
         """
         when = self._count + len(self._pending) if iteration is None else iteration
         if isinstance(value, torch.Tensor):
+            if value.numel() != 1:
+                raise InputError(
+                    f"HistoryBuffer.update: expected one number; got shape {tuple(value.shape)}"
+                )
             value = value.detach().clone()  # the caller may change it before it is read
+        else:
+            value = float(value)
         self._pending.append((value, when))
         if len(self._pending) >= MAX_PENDING:
             read_pending([self])

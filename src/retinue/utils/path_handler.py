@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import IO, Any
 
-__all__ = ["PathHandler", "utf8"]
+__all__ = ["AlreadyThereError", "PathHandler", "ReadOnlyError", "UnknownPrefixError", "utf8"]
+
+logger = logging.getLogger(__name__)
+
+
+class AlreadyThereError(FileExistsError, AssertionError):
+    """A file that would be replaced without being asked to."""
+
+
+class ReadOnlyError(OSError, AssertionError):
+    """A file opened for writing whose storage can only be read."""
+
+
+class UnknownPrefixError(FileNotFoundError, ValueError):
+    """An address that no handler knows."""
 
 
 class PathHandler:
@@ -23,6 +38,11 @@ class PathHandler:
         if self._strict_kwargs_check and kwargs:
             names = ", ".join(sorted(kwargs))
             raise ValueError(f"{type(self).__name__}: unknown options {names}; leave them out")
+
+    def _refuse_to_replace(self, path: str) -> bool:
+        """Say in the log that a file is in the way; return False, what the operation came to."""
+        logger.error("%s is already there; pass overwrite=True, or remove it first", path)
+        return False
 
     def _unsupported(self, operation: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} does not support {operation}")
