@@ -507,6 +507,26 @@ def test_ids_of_panoptic_pictures(hook):
     assert (rgb2id((1, 2, 3)), id2rgb(513)) == (ids[1, 1], [1, 2, 0])
 
 
+def test_scripts_that_write_panoptic_pictures_find_their_helpers(hook, tmp_path, capsys):
+    from panopticapi.utils import IdGenerator, get_traceback, rgb2id, save_json
+
+    classes = {1: {"color": [9, 0, 0], "isthing": 1}, 2: {"color": [0, 7, 0], "isthing": 0}}
+    colours = IdGenerator(classes)
+    things = [colours.get_id_and_color(1) for _ in range(50)]
+    assert [colours.get_color(2), colours.get_color(2)] == [[0, 7, 0], [0, 7, 0]]
+    assert things[0] == (9, [9, 0, 0])
+    assert len({number for number, _ in things}) == 50
+    assert all(number == rgb2id(colour) and colour != [0, 7, 0] for number, colour in things)
+    assert colours.get_id(2) == 7 * 256
+
+    save_json({"a": [1]}, str(tmp_path / "a.json"))
+    assert (tmp_path / "a.json").read_text() == '{"a": [1]}'
+    assert get_traceback(max)(1, 2) == 2
+    with pytest.raises(ZeroDivisionError):
+        get_traceback(lambda: 1 / 0)()
+    assert "division by zero" in capsys.readouterr().err
+
+
 def test_a_projects_own_class_takes_the_place_of_ours():
     from retinue.utils.errors import InputError
     from retinue.utils.registry import Registry

@@ -58,6 +58,23 @@ def test_names_are_found_with_their_lines():
     ]
 
 
+def test_variables_of_functions_hide_what_is_imported():
+    text = (
+        "from a import b\ndef f(b):\n    b.c\ndef g():\n    b = 1\n    b.d\n"
+        "lambda *b: b.e\ndef h():\n    from x import b\n    b.f\ndef i():\n    global b\n"
+        "    b = b.g\n"
+    )
+
+    assert [name for _, name, kind in _names(text) if kind == "attribute"] == ["x.b.f", "x.b.g"]
+
+
+def test_a_name_that_is_set_need_not_be_there_before():
+    assert _names("from a import b\nb.c.d = b.e\n")[1:] == [
+        (2, "a.b.c", "attribute"),
+        (2, "a.b.e", "attribute"),
+    ]
+
+
 def test_relative_imports_and_other_names_are_not_uses():
     assert _names("from . import x\nfrom .a import y\nz.w\n(1).real\n") == []
 
@@ -112,6 +129,7 @@ def test_what_only_the_real_package_has():
 
     assert verdict.state == "from its own package"
     assert "pip install iopath" in verdict.note
+    assert "git+https://github.com/cocodataset" in judge("panopticapi.evaluation", ("x",)).note
 
 
 def test_a_project_is_read_without_running_it(tmp_path):

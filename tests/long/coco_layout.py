@@ -125,6 +125,7 @@ def write_datasets(root: Path) -> None:
         content = {"info": {}, "images": images, "annotations": annotations, "categories": _THINGS}
         _dump(content, coco / "annotations" / f"instances_{folder}.json")
         _dump(content, coco / "annotations" / f"instances_{folder}_100.json")
+        _dump(content, coco / "annotations" / f"panoptic2instances_{folder}.json")
         points = f"instances_{folder}_n10_v1_without_masks.json"
         _dump(content, coco / "annotations" / points)
         meta = [{"id": 1, "name": "person", "keypoints": [str(i) for i in range(17)]}]

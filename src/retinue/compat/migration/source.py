@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 __all__ = ["Use", "used_names"]
 
+_Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -66,15 +67,34 @@ def _chain(node: ast.Attribute) -> tuple[str, ...] | None:
     return (inner.id, *reversed(parts)) if isinstance(inner, ast.Name) else None
 
 
+def _names_bound_in(function: _Function) -> frozenset[str]:
+    """Return the arguments and variables of a function, which hide imports of the same name."""
+    args = function.args
+    bound = {a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)}
+    bound |= {a.arg for a in (args.vararg, args.kwarg) if a is not None}
+    imported: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            imported |= set(node.names)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            imported |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    return frozenset(bound - imported)
+
+
 def _attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
-    """Yield the outermost attribute of each chain."""
-    todo = [tree]
+    """Yield the outermost attribute of each chain that starts with no variable of a function."""
+    todo: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]
     while todo:
-        node = todo.pop()
-        if isinstance(node, ast.Attribute) and _chain(node):
-            yield node
+        node, hidden = todo.pop()
+        if isinstance(node, _Function):
+            hidden |= _names_bound_in(node)
+        if isinstance(node, ast.Attribute) and (chain := _chain(node)):
+            if chain[0] not in hidden:
+                yield node
         else:
-            todo.extend(ast.iter_child_nodes(node))
+            todo += [(child, hidden) for child in ast.iter_child_nodes(node)]
 
 
 def used_names(tree: ast.Module) -> list[Use]:
@@ -90,7 +110,8 @@ def used_names(tree: ast.Module) -> list[Use]:
         chain = _chain(node)
         if chain and chain[0] in aliases:
             module, path = aliases[chain[0]]
-            uses.append(Use(node.lineno, module, (*path, *chain[1:]), "attribute"))
+            path += chain[1:] if isinstance(node.ctx, ast.Load) else chain[1:-1]  # a name it sets
+            uses.append(Use(node.lineno, module, path, "attribute"))
     for child in ast.walk(tree):
         if not isinstance(child, ast.Constant) or not isinstance(child.value, str):
             continue

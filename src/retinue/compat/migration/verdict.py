@@ -26,6 +26,7 @@ __all__ = ["Verdict", "is_served", "judge", "module_home"]
 COVERED = "covered"
 CHANGE = "needs a change"
 ELSEWHERE = "from its own package"
+_SOURCES = {"panopticapi": "git+https://github.com/cocodataset/panopticapi"}  # is not on PyPI
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def _of_own_package(module: str, name: str = "") -> Verdict:
     what = f"{name!r} of {module}" if name else f"module {module}"
     return Verdict(
         ELSEWHERE,
-        note=f"retinue has no {what}; `pip install {package}` brings it, and the import hook lets"
-        " it through",
+        note=f"retinue has no {what}; `pip install {_SOURCES.get(package, package)}` brings it, and"
+        " the import hook lets it through",
     )
 
 
