@@ -47,6 +47,42 @@ def test_a_second_detectron2_is_refused(tmp_path):
     )
 
 
+AT_START = (PACKAGE / "src" / "detectron2-by-retinue.pth").read_text() if PACKAGE.exists() else ""
+
+
+def test_a_name_of_fvcore_may_come_before_detectron2():
+    """Python runs the ``.pth`` file when it starts; many programs import fvcore first."""
+    done = run(
+        AT_START + "import sys, importlib.util\n"
+        "found = [importlib.util.find_spec(n) for n in ('fvcore', 'pycocotools', 'densepose')]\n"
+        "print(None in found, 'retinue.compat.hook' in sys.modules, 'torch' in sys.modules)\n"
+        "from fvcore.common.registry import Registry\n"
+        "import detectron2.utils.registry, iopath\n"
+        "print(Registry is detectron2.utils.registry.Registry, iopath.__version__)\n"
+        "print(sys.modules['fvcore'].__spec__.loader.__class__.__name__)\n"
+        "import retinue.compat; retinue.compat.uninstall(); import pycocotools.mask\n"
+        "print(retinue.compat.is_installed())\n"
+    )
+
+    assert done.stdout.split() == [
+        *("False", "False", "False"),  # asking where they are changes nothing
+        *("True", "0.1.10", "CollectionLoader", "True"),
+    ], done.stderr
+
+
+def test_starting_python_adds_the_finders_once(monkeypatch):
+    from retinue.compat import early
+
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    early.watch()
+    early.watch()
+
+    assert [type(f) for f in sys.meta_path].count(early.EarlyFinder) == 2
+    assert early.EarlyFinder(always=True).find_spec("pycocotools", None) is None
+    assert early.EarlyFinder(always=False).find_spec("nothing", None) is None
+    assert early.EarlyFinder(always=False).find_spec("fvcore.nn", ["there"]) is None
+
+
 @pytest.fixture
 def refuse(tmp_path, monkeypatch):
     """The check before building, for an environment whose packages are in ``tmp_path``."""

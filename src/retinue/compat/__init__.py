@@ -9,6 +9,7 @@
     absent    names of detectron2 that retinue has not, with what to use instead
     dropped   names that numpy, Pillow and others have dropped since, put back
     logs      messages appear under detectron2's logger names
+    early     the hook at the first name of fvcore, for ``packaging/``
     metadata  ``importlib.metadata.version("detectron2")``
     runner    run a script or module under the hook
 
