@@ -2,7 +2,7 @@
 
 import pytest
 
-from reference.api_comparison import rows
+from reference.api_comparison import missing_imports, rows
 
 # What differs, and why. A name that starts to differ, or stops, fails the test.
 ACCEPTED = {
@@ -46,6 +46,12 @@ def _is_accepted(row):
 @pytest.mark.slow
 def test_detectron2(hook):
     _check("api")
+
+
+@pytest.mark.slow
+def test_names_that_modules_import(hook):
+    """``from detectron2.engine.defaults import PathManager`` is wrong, and common."""
+    assert missing_imports("api") == []
 
 
 def test_projects(hook):

@@ -37,10 +37,29 @@ class Row(NamedTuple):
 def rows(*lists: str) -> Iterator[Row]:
     """Compare every name of the lists; the import hook must be installed."""
     for name in lists or LISTS:
-        with gzip.open(GOLDEN / f"detectron2_{name}.json.gz", "rt") as file:
-            modules = json.load(file)["modules"]
-        for module, content in modules.items():
+        for module, content in _modules(name).items():
             yield from _module_rows(module, content)
+
+
+def missing_imports(name: str) -> list[str]:
+    """Return the public names that modules of a list import from each other and lack here."""
+    missing = []
+    for module, content in _modules(name).items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module(module)
+        for imported, origin in content.get("imported", {}).items():
+            is_public = not imported.startswith("_")
+            is_served = origin.startswith(("detectron2", "fvcore", "iopath"))
+            if is_public and is_served and not hasattr(found, imported):
+                missing.append(f"{module}: {imported} of {origin}")
+    return missing
+
+
+def _modules(name: str) -> dict[str, Any]:
+    with gzip.open(GOLDEN / f"detectron2_{name}.json.gz", "rt") as file:
+        modules: dict[str, Any] = json.load(file)["modules"]
+    return modules
 
 
 def _module_rows(module: str, content: dict[str, Any]) -> Iterator[Row]:
