@@ -6,6 +6,7 @@ import importlib.resources
 import importlib.util
 import pickle
 import pkgutil
+import re
 import subprocess
 import sys
 import types
@@ -494,6 +495,15 @@ def test_deformable_attention_of_many_projects(hook):
     grads = attention.ms_deform_attn_backward(value, shapes, starts, points, weights, grad, 64)
     for got, leaf in zip(grads, leaves, strict=True):
         torch.testing.assert_close(got, leaf.grad)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [("iopath.common.s4", "iopath"), ("panopticapi.sums", "git+https://github.com/cocodataset/")],
+)
+def test_a_module_that_only_the_real_package_has(hook, module, source):
+    with pytest.raises(ModuleNotFoundError, match=rf"{module}.*`pip install {re.escape(source)}"):
+        importlib.import_module(module)
 
 
 def test_ids_of_panoptic_pictures(hook):

@@ -48,6 +48,7 @@ from retinue.compat.served import (
     COMPILED,
     FALLBACKS,
     PACKAGES,
+    SOURCES,
     STAND_INS,
     home_of,
     names_of,
@@ -139,7 +140,10 @@ class _Last(MetaPathFinder):
     ) -> ModuleSpec | None:
         top, _, rest = fullname.partition(".")
         if top in COLLECTIONS and (not rest or _is_ours(top)):
-            return _spec_of_collection(fullname, path)
+            spec = _spec_of_collection(fullname, path)
+            if rest and spec is None:
+                raise ModuleNotFoundError(_from_own_package(fullname), name=fullname)
+            return spec
         if fullname in FALLBACKS:
             return _spec_of_alias(fullname, FALLBACKS[fullname])
         if fullname in DROPPED_MODULES:
@@ -150,6 +154,15 @@ class _Last(MetaPathFinder):
             error = CompiledExtensionError(unbuilt_extension(fullname))
             return ModuleSpec(fullname, RefusingLoader(error, late=fullname in USED_BY_FEW))
         return None
+
+
+def _from_own_package(module: str) -> str:
+    package = module.partition(".")[0]
+    return (
+        f"No module named {module!r}: retinue serves the names of {package} that code for"
+        f" detectron2 uses, and has no such module; `pip install {SOURCES.get(package, package)}`"
+        " brings it, and the import hook lets it through"
+    )
 
 
 def _is_ours(top: str) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "FALLBACKS",
     "PACKAGES",
     "REGISTRATIONS",
+    "SOURCES",
     "STAND_INS",
     "VERSION",
     "VERSIONS",
@@ -77,6 +78,9 @@ COLLECTIONS = {
     "pytorch3d": False,
 }
 """Packages of forwarded names, and whether they are served even where the real one is installed."""
+
+SOURCES = {"panopticapi": "git+https://github.com/cocodataset/panopticapi"}
+"""What pip installs them from where it isn't their name."""
 
 
 def home_of(name: str) -> str | None:

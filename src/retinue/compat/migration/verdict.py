@@ -18,7 +18,14 @@ from typing import Any
 
 from retinue.compat.absent import why_absent
 from retinue.compat.modules import resolve
-from retinue.compat.served import COLLECTIONS, FALLBACKS, PACKAGES, home_of, names_of
+from retinue.compat.served import (
+    COLLECTIONS,
+    FALLBACKS,
+    PACKAGES,
+    SOURCES,
+    home_of,
+    names_of,
+)
 from retinue.utils.errors import close_names
 
 __all__ = ["Verdict", "is_served", "judge", "module_home"]
@@ -26,7 +33,6 @@ __all__ = ["Verdict", "is_served", "judge", "module_home"]
 COVERED = "covered"
 CHANGE = "needs a change"
 ELSEWHERE = "from its own package"
-_SOURCES = {"panopticapi": "git+https://github.com/cocodataset/panopticapi"}  # is not on PyPI
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def _of_own_package(module: str, name: str = "") -> Verdict:
     what = f"{name!r} of {module}" if name else f"module {module}"
     return Verdict(
         ELSEWHERE,
-        note=f"retinue has no {what}; `pip install {_SOURCES.get(package, package)}` brings it, and"
+        note=f"retinue has no {what}; `pip install {SOURCES.get(package, package)}` brings it, and"
         " the import hook lets it through",
     )
 
