@@ -1,5 +1,7 @@
 """Subclasses as research code for detectron2 writes them: what they override and call works."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -349,3 +351,94 @@ def test_members_are_there_however_a_class_is_imported(hook):
     from point_rend import PointRendMaskHead as by_itself
 
     assert by_itself is PointRendMaskHead
+
+
+def test_a_mapper_that_lists_detectron2s_arguments(cfg):
+    from detectron2.config import configurable
+    from detectron2.data import DatasetMapper
+
+    class Mapper(DatasetMapper):
+        @configurable
+        def __init__(
+            self,
+            is_train,
+            *,
+            augmentations,
+            image_format,
+            use_instance_mask=False,
+            use_keypoint=False,
+            instance_mask_format="polygon",
+            keypoint_hflip_indices=None,
+            precomputed_proposal_topk=None,
+            recompute_boxes=False,
+        ):
+            self.image_format = image_format
+
+    assert Mapper(cfg, True).image_format == "BGR"
+    assert not Mapper(cfg, True).skip_unreadable
+    cfg.RETINUE.SKIP_UNREADABLE = True
+    assert DatasetMapper(cfg, True).skip_unreadable
+
+
+def test_a_predictor_with_a_constructor_of_its_own(cfg):
+    import detectron2.data.transforms as T
+    from detectron2.engine import DefaultPredictor
+    from detectron2.modeling import build_model
+
+    class Predictor(DefaultPredictor):
+        def __init__(self, cfg):
+            self.cfg = cfg.clone()
+            self.model = build_model(self.cfg).eval()
+            self.aug = T.ResizeShortestEdge([32, 32], 64)
+            self.input_format = cfg.INPUT.FORMAT
+
+    found = Predictor(cfg)(np.zeros((32, 48, 3), np.uint8))
+    assert found["instances"].image_size == (32, 48)
+
+
+def test_a_box_head_that_changes_what_it_puts_out(cfg):
+    from detectron2.layers import ShapeSpec
+    from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
+
+    class Head(FastRCNNConvFCHead):
+        def __init__(self, cfg, input_shape):
+            super().__init__(cfg, input_shape)
+            self.last = nn.Linear(self._output_size, 5)
+            self._output_size = 5
+
+    head = Head(cfg, ShapeSpec(channels=4, height=2, width=2))
+    assert head.output_shape == ShapeSpec(channels=5)
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.NUM_CONV = 0, 1
+    cfg.MODEL.ROI_BOX_HEAD.CONV_DIM = 6
+    head = FastRCNNConvFCHead(cfg, ShapeSpec(channels=4, height=2, width=3))
+    assert head.output_shape == ShapeSpec(channels=6, height=2, width=3)
+
+
+def test_an_evaluator_that_resets_its_own_lists(tmp_path):
+    """Each reset makes a new list of predictions; an image of the round before counts again."""
+    from detectron2.data import MetadataCatalog
+    from detectron2.evaluation import COCOEvaluator
+    from detectron2.structures import Boxes, Instances
+
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 32, 32], "area": 1024.0}
+    truth = {
+        "images": [{"id": 1, "height": 64, "width": 96}],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [{**box, "iscrowd": 0}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    MetadataCatalog.get("of_one_image").set(json_file=str(tmp_path / "truth.json"))
+    MetadataCatalog.get("of_one_image").thing_dataset_id_to_contiguous_id = {1: 0}
+
+    class Evaluator(COCOEvaluator):
+        def reset(self):
+            self._predictions = []
+            self.seen = []
+
+    found = Instances(IMAGE, pred_boxes=Boxes([[8.0, 8, 40, 40]]))
+    found.scores, found.pred_classes = torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    evaluator = Evaluator("of_one_image", ("bbox",), distributed=False)
+    for _ in range(2):
+        evaluator.reset()
+        evaluator.process([{"image_id": 1}], [{"instances": found}])
+        assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)

@@ -45,6 +45,8 @@ class DatasetMapper:
         InputError: (an ``AssertionError``) If boxes are to be recomputed without masks.
     """
 
+    skip_unreadable = False  # for subclasses that set their attributes themselves
+
     @configurable
     def __init__(
         self,
@@ -86,8 +88,9 @@ class DatasetMapper:
             "instance_mask_format": cfg.INPUT.MASK_FORMAT,
             "use_keypoint": cfg.MODEL.KEYPOINT_ON,
             "recompute_boxes": crops and cfg.MODEL.MASK_ON,
-            "skip_unreadable": cfg.RETINUE.SKIP_UNREADABLE,
         }
+        if cfg.RETINUE.SKIP_UNREADABLE:  # else unsaid: subclasses list detectron2's arguments
+            arguments["skip_unreadable"] = True
         if cfg.MODEL.KEYPOINT_ON:
             indices = utils.create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)
             arguments["keypoint_hflip_indices"] = indices

@@ -6,6 +6,7 @@ needed. The model itself stays as it was built; whatever is changed in it change
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,10 @@ class DefaultPredictor:
         DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
         shortest = cfg.INPUT.MIN_SIZE_TEST
         self.aug = ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
-        self._prepared = _Prepared()
+
+    @functools.cached_property
+    def _prepared(self) -> _Prepared:  # here for subclasses that set their attributes themselves
+        return _Prepared()
 
     @torch.no_grad()
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:

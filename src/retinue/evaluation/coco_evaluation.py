@@ -51,6 +51,13 @@ METRICS = {
 }
 EVALUATING = "Evaluating predictions with unofficial COCO API..."  # scripts look for it
 PROPOSAL_LIMITS = (100, 1000)
+_LOOK_AT_PREDICTIONS = (
+    "reset",
+    "process",
+    "evaluate",
+    "_eval_predictions",
+    "_eval_box_proposals",
+)
 PROPOSAL_AREAS = {"all": "", "small": "s", "medium": "m", "large": "l"}
 
 
@@ -139,6 +146,10 @@ class COCOEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         """Forget what was processed."""
         self._predictions: list[dict[str, Any]] = []
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._begun_with = self._predictions
         self._streams: dict[str, CocoStream] = {}
         self._recalls: dict[str, ProposalRecall] = {}
         self._has_any = False
@@ -150,7 +161,7 @@ class COCOEvaluator(DatasetEvaluator):
         """Whether predictions may be dropped: no files are wanted, no subclass looks at them."""
         is_ours = all(
             getattr(type(self), name) is getattr(COCOEvaluator, name)
-            for name in ("process", "evaluate", "_eval_predictions", "_eval_box_proposals")
+            for name in _LOOK_AT_PREDICTIONS
         )
         return self._output_dir is None and self._do_evaluation and is_ours
 
@@ -162,6 +173,8 @@ class COCOEvaluator(DatasetEvaluator):
             outputs: dicts with ``instances`` (``pred_boxes``, ``scores``, ``pred_classes`` and
                 maybe ``pred_masks``, ``pred_keypoints``) or ``proposals``, or both.
         """
+        if getattr(self, "_begun_with", None) is not self._predictions:
+            self._start_anew()  # a subclass's reset has made a new list, and no more
         for image, output in zip(inputs, outputs, strict=True):
             if image["image_id"] in self._image_ids:  # it stood in for one that can't be read
                 continue

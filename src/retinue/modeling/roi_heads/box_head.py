@@ -68,7 +68,7 @@ class FastRCNNConvFCHead(nn.Sequential):
             self.add_module(f"conv{k}", conv)
             self.conv_norm_relus.append(conv)
             channels = dim
-        self._output_shape = ShapeSpec(channels=channels, height=height, width=width)
+        self._output_size: int | Sequence[int | None] = (channels, height, width)
 
         self.fcs = []
         if fc_dims:
@@ -80,7 +80,7 @@ class FastRCNNConvFCHead(nn.Sequential):
                 self.add_module(f"fc_relu{k}", nn.ReLU())
                 self.fcs.append(fc)
                 size = dim
-            self._output_shape = ShapeSpec(channels=size)
+            self._output_size = size
 
         # After all have been made, so that a seed gives the weights that it gives in detectron2.
         for conv in self.conv_norm_relus:
@@ -107,7 +107,8 @@ class FastRCNNConvFCHead(nn.Sequential):
     @property
     def output_shape(self) -> ShapeSpec:
         """Shape of one region's output; height and width are None after a fully connected layer."""
-        return self._output_shape
+        size = self._output_size  # which subclasses set, too
+        return ShapeSpec(channels=size) if isinstance(size, int) else ShapeSpec(*size)
 
 
 def build_box_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
