@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from reference.api_comparison import rows
+from reference.api_comparison import ACCEPTED, rows
 from retinue import compat
 
 _INTRO = """# Every name of detectron2 and its state
@@ -29,8 +29,12 @@ def main(folder: Path) -> None:
         compat.uninstall()
     other = [row for row in found if row.state]
     parts = [_INTRO.format(same=len(found) - len(other), other=len(other))]
-    parts += ["| name | state |\n| --- | --- |\n"]
-    parts += [f"| `{r.module}` {_code(r.name)} | {_cell(r.state)} |\n" for r in other]
+    parts += ["| name | state | why |\n| --- | --- | --- |\n"]
+    parts += [
+        f"| `{r.module}` {_code(r.name)} | {_cell(r.state)} |"
+        f" {_cell(ACCEPTED.get(f'{r.module}:{r.name}', ''))} |\n"
+        for r in other
+    ]
     by_module = defaultdict(list)
     for row in found:
         if row.name and "." not in row.name:

@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from retinue.utils.cache import file_lock, get_cache_dir
@@ -43,8 +43,6 @@ __all__ = [
 
 
 logger = logging.getLogger(__name__)
-
-_OPEN_OPTIONS = ("encoding", "errors", "newline", "closefd", "opener")
 
 
 @contextlib.contextmanager
@@ -98,10 +96,22 @@ class NativePathHandler(PathHandler):
             raise AlreadyThereError(f"{dst_path} is already there; overwrite=True replaces it")
         return self._copy(local_path, dst_path, overwrite, **kwargs)
 
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
-        known = {name: kwargs.pop(name) for name in _OPEN_OPTIONS if name in kwargs}
+    def _open(
+        self,
+        path: str,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        closefd: bool = True,
+        opener: Callable[[str, int], int] | None = None,
+        **kwargs: Any,
+    ) -> IO[Any]:
         self._check_kwargs(kwargs)
-        return open(self._plain(path), mode, buffering, **utf8(mode, known))
+        encoding = encoding or (None if "b" in mode else "utf-8")
+        rest = (encoding, errors, newline, closefd, opener)
+        return open(self._plain(path), mode, buffering, *rest)
 
     def _copy(self, src_path: str, dst_path: str, overwrite: bool = False, **kwargs: Any) -> bool:
         self._check_kwargs(kwargs)
@@ -339,11 +349,16 @@ class PathManagerBase:
             Whether it was copied; a file in the way stays, unless ``overwrite``, and the log says
             so.
         """
-        source, target = self._handler(src_path), self._handler(dst_path)
-        if source is target:
+        source = self._handler(src_path)
+        if source is self._handler(dst_path):
             return source._copy(src_path, dst_path, overwrite, **kwargs)
-        local = source._get_local_path(src_path)
-        return target._copy_from_local(local, dst_path, overwrite, **kwargs)
+        return self._copy_across_handlers(src_path, dst_path, overwrite, **kwargs)
+
+    def _copy_across_handlers(
+        self, src_path: str, dst_path: str, overwrite: bool, **kwargs: Any
+    ) -> bool:
+        local = self._handler(src_path)._get_local_path(src_path)
+        return self._handler(dst_path)._copy_from_local(local, dst_path, overwrite, **kwargs)
 
     def mv(self, src_path: str, dst_path: str, **kwargs: Any) -> bool:
         """Move or rename a file within one kind of storage; return False if one is in the way."""
