@@ -21,8 +21,8 @@ _STEPS = "a step inside a method that works otherwise here"
 ACCEPTED = {
     "detectron2.structures.masks:BitMasks.from_roi_masks": "detectron2's calls a method without an"
     " argument that it needs: the boxes",
-    "fvcore.common.config:CfgNode.merge_from_file": "YAML is read safely either way; the one CfgNode"
-    " has detectron2's default",
+    "fvcore.common.config:CfgNode.merge_from_file": "YAML is read safely either way; the one"
+    " CfgNode has detectron2's default",
     "iopath.common.file_io:LazyPath.KEPT_ATTRIBUTES": "how iopath pickles what is looked up late",
     "iopath.common.file_io:PathManager._PathManager__get_open_keys": "iopath's records of use",
     "iopath.common.file_io:PathManager._PathManager__log_tmetry_keys": "iopath's records of use",
