@@ -252,10 +252,61 @@ def test_the_demo(tiny, run):
     assert "detected 0 instances" in done.stdout
     assert np.asarray(Image.open("drawn.png")).shape[:2] == (32, 40)
 
-    wrong = run("demo", "--config-file", "tiny.yaml", "--input", "no*.png")
-    assert "there is no file 'no*.png'" in wrong.stderr
-    wrong = run("demo", "--config-file", "tiny.yaml", "--input", "a", "b", "--output", "c.png")
-    assert "expected a folder for 2 pictures" in wrong.stderr
+    both = ("demo", "--config-file", "tiny.yaml", "--input", "pictures/1.png", "pictures/2.png")
+    assert "expected a folder for 2 pictures" in run(*both, "--output", "drawn.png").stderr
+    assert "-> new/2.png" in run(*both, "--output", "new").stdout.replace("\\", "/")
+    assert sorted(p.name for p in (tiny / "new").iterdir()) == ["1.png", "2.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input", "no*.png"], "--input: there is no file 'no*.png'"),
+        (["--input", "pictures/1.png", "no.png"], "--input: there is no file 'no.png'"),
+        (["--video-input", "no.mp4"], "--video-input: there is no file 'no.mp4'"),
+        (["--video-input", "tiny.yaml"], "--video-input: name the video to write with --output"),
+        (["--video-input", "tiny.yaml", "--output", "tiny.yaml"], "'tiny.yaml' is there already"),
+    ],
+)
+def test_the_demo_looks_at_its_files_before_it_loads_a_model(tiny, run, options, message):
+    missing = ("--opts", "MODEL.WEIGHTS", "nothing.pth")
+    wrong = run("demo", "--config-file", "tiny.yaml", *options, *missing)
+
+    assert wrong.exit_code == 2
+    assert message in wrong.stderr
+
+
+@pytest.mark.interop
+def test_the_demo_draws_on_videos(tiny, run):
+    av = pytest.importorskip("av")
+    with av.open("squares.mp4", "w") as file:
+        stream = file.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 40, 32, "yuv420p"
+        for shift in range(3):
+            pixels = np.full((32, 40, 3), 60, dtype=np.uint8)
+            pixels[4:20, 8 + shift : 24 + shift] = 230
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        file.mux(stream.encode(None))
+    (tiny / "out").mkdir()
+    command = ("demo", "--config-file", "tiny.yaml", "--output", "out", "--video-input")
+
+    assert run(*command, "squares.mp4").exit_code == 0
+    with av.open("out/squares.mp4") as file:
+        assert [(f.width, f.height) for f in file.decode(video=0)] == [(40, 32)] * 3
+    wrong = run(*command, "tiny.yaml")
+    assert wrong.exit_code == 2
+    assert "'tiny.yaml' cannot be read as a video" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "tool", ["train_net", "lazyconfig_train_net", "analyze_model", "benchmark"]
+)
+def test_help_shows_a_command_to_type(run, tool):
+    done = run(tool, "--help")
+
+    assert done.exit_code == 0
+    assert f"usage: retinue run {tool} [-h]" in done.stdout
+    assert f"\n  retinue run {tool} --" in done.stdout
 
 
 def test_weights_of_torchvision(tmp_path, run):

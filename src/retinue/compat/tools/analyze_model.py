@@ -14,8 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from retinue.compat.tools.common import build, load_weights, read_config, test_loader
-from retinue.engine import default_argument_parser
+from retinue.compat.tools.common import (
+    build,
+    load_weights,
+    parser_with_example,
+    read_config,
+    test_loader,
+)
 from retinue.export.analysis import (
     FlopCountAnalysis,
     activation_count_operators,
@@ -60,7 +65,7 @@ def _activation(cfg: Any, num_inputs: int) -> None:
         counts.update(found)
         totals.append(sum(found.values()))
     logger.info("Average millions of activations by operator: %s", _average(counts, len(totals)))
-    logger.info("Total million activations: %.1f±%.1f", np.mean(totals), np.std(totals))
+    logger.info("Total million activations: %.3f±%.3f", np.mean(totals), np.std(totals))
 
 
 def _parameter(cfg: Any, num_inputs: int) -> None:
@@ -81,8 +86,10 @@ _TASKS = {
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = default_argument_parser()
-    parser.add_argument("--tasks", choices=list(_TASKS), required=True, nargs="+", help="what for")
+    parser = parser_with_example("--tasks flop parameter --config-file cfg.yaml MODEL.WEIGHTS ''")
+    parser.add_argument(
+        "--tasks", choices=list(_TASKS), required=True, nargs="+", help="what to count or print"
+    )
     parser.add_argument("-n", "--num-inputs", type=int, default=100, help="images to count on")
     return parser.parse_args(arguments)
 

@@ -16,6 +16,7 @@ from retinue.compat.tools.common import (
     build,
     launch_with,
     load_weights,
+    parser_with_example,
     read_config,
     repeat,
     test_loader,
@@ -23,7 +24,7 @@ from retinue.compat.tools.common import (
 from retinue.config import CfgNode, instantiate
 from retinue.data import build_detection_train_loader
 from retinue.data.benchmark import DataLoaderBenchmark
-from retinue.engine import AMPTrainer, SimpleTrainer, default_argument_parser, hooks
+from retinue.engine import AMPTrainer, SimpleTrainer, hooks
 from retinue.engine.defaults import create_ddp_model
 from retinue.solver import build_optimizer
 from retinue.utils import comm
@@ -120,7 +121,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = default_argument_parser()
+    parser = parser_with_example("--task eval --config-file cfg.yaml MODEL.WEIGHTS weights.pth")
     parser.add_argument("--task", choices=list(_TASKS), required=True, help="what to time")
     parser.add_argument("--iters", type=int, help="steps to time; a few hundred by default")
     args = parser.parse_args()

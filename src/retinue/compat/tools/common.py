@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,12 +15,26 @@ from retinue import model_zoo
 from retinue.checkpoint import DetectionCheckpointer
 from retinue.config import CfgNode, LazyConfig, instantiate
 from retinue.data import build_detection_test_loader
-from retinue.engine import default_setup, launch
+from retinue.engine import default_argument_parser, default_setup, launch
 from retinue.modeling import build_model
 from retinue.projects.files import read_config as read_yaml
 from retinue.utils.errors import InputError
 
-__all__ = ["build", "launch_with", "load_weights", "read_config", "repeat", "set_up", "test_loader"]
+__all__ = [
+    "build",
+    "launch_with",
+    "load_weights",
+    "parser_with_example",
+    "read_config",
+    "repeat",
+    "set_up",
+    "test_loader",
+]
+
+
+def parser_with_example(options: str) -> argparse.ArgumentParser:
+    """Make the parser of training scripts, with an example of a tool's own."""
+    return default_argument_parser(epilog=f"example:\n  {sys.argv[0]} {options}\n")
 
 
 def config_file_of(name: str) -> str:

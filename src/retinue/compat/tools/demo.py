@@ -71,13 +71,23 @@ def _summary(predictions: dict[str, Any]) -> str:
     return "finished" if found is None else f"detected {len(found)} instances"
 
 
-def _pictures(paths: list[str], output: str | None, predictor: Any, metadata: Any) -> None:
+def _files(paths: list[str], output: str | None) -> list[str]:
+    """Return the pictures to draw on; several need a folder to go to, which is made."""
     files = sorted(glob.glob(os.path.expanduser(paths[0]))) if len(paths) == 1 else paths
-    if not files:
-        raise InputError(f"--input: there is no file {paths[0]!r}")
+    for path in files or paths:
+        if not os.path.isfile(path):
+            raise InputError(f"--input: there is no file {path!r}")
+    if len(files) > 1 and output is not None and not os.path.isdir(output):
+        if os.path.exists(output) or os.path.splitext(output)[1]:
+            raise InputError(
+                f"--output: expected a folder for {len(files)} pictures; got {output!r}"
+            )
+        os.makedirs(output)
+    return files
+
+
+def _pictures(files: list[str], output: str | None, predictor: Any, metadata: Any) -> None:
     is_folder = output is not None and os.path.isdir(output)
-    if len(files) > 1 and output is not None and not is_folder:
-        raise InputError(f"--output: expected a folder for {len(files)} pictures; got {output!r}")
     for path in files:
         image = read_image(path, "BGR")
         start = time.perf_counter()
@@ -91,6 +101,7 @@ def _pictures(paths: list[str], output: str | None, predictor: Any, metadata: An
         else:
             name = os.path.join(output, os.path.basename(path)) if is_folder else output
             save_picture(name, picture)
+            print(f"-> {name}")
 
 
 def _av() -> Any:
@@ -108,14 +119,28 @@ def _drawn(frames: Iterable[np.ndarray], predictor: Any, metadata: Any) -> Itera
         yield draw(visualizer, predictor(frame[:, :, ::-1]), frame)
 
 
-def _video(path: str, output: str | None, predictor: Any, metadata: Any) -> None:
-    av = _av()
+def _video_output(path: str, output: str | None) -> str:
+    """Return the video to write for the one at ``path``, which can be read."""
+    if not os.path.isfile(path):
+        raise InputError(f"--video-input: there is no file {path!r}")
     if output is None:
         raise InputError("--video-input: name the video to write with --output")
     if os.path.isdir(output):
         output = os.path.join(output, os.path.splitext(os.path.basename(path))[0] + ".mp4")
     if os.path.exists(output):
         raise InputError(f"--output: {output!r} is there already")
+    av = _av()
+    try:
+        with av.open(path) as source:
+            if source.streams.video:
+                return output
+    except av.error.FFmpegError as error:
+        raise InputError(f"--video-input: {path!r} cannot be read as a video ({error})") from error
+    raise InputError(f"--video-input: {path!r} has no pictures in it")
+
+
+def _video(path: str, output: str, predictor: Any, metadata: Any) -> None:
+    av = _av()
     with av.open(path) as source, av.open(output, "w") as target:
         stream = source.streams.video[0]
         rate = stream.average_rate or Fraction(30)
@@ -140,6 +165,8 @@ def _webcam(predictor: Any, metadata: Any) -> None:
     except ImportError as error:
         raise ImportError("--webcam needs OpenCV: pip install opencv-python") from error
     camera = cv2.VideoCapture(0)
+    if not camera.isOpened():
+        raise InputError("--webcam: there is no webcam, or this program may not use it")
 
     def frames() -> Iterator[np.ndarray]:
         while (read := camera.read())[0]:
@@ -176,11 +203,14 @@ def main() -> None:
     setup_logger(name="fvcore")  # checkpoints and counts of operators are its lines
     setup_logger()
     cfg = _config(args)
+    # What is wrong with the files is said before a model is loaded.
+    files = _files(args.input, args.output) if args.input else []
+    video = _video_output(args.video_input, args.output) if args.video_input else ""
     predictor = DefaultPredictor(cfg)
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if cfg.DATASETS.TEST else Metadata()
     if args.input:
-        _pictures(args.input, args.output, predictor, metadata)
-    elif args.video_input:
-        _video(args.video_input, args.output, predictor, metadata)
+        _pictures(files, args.output, predictor, metadata)
+    elif video:
+        _video(args.video_input, video, predictor, metadata)
     else:
         _webcam(predictor, metadata)

@@ -13,12 +13,18 @@ from typing import Any
 from torch import nn
 
 from retinue.checkpoint import DetectionCheckpointer
-from retinue.compat.tools.common import build, launch_with, load_weights, read_config, set_up
+from retinue.compat.tools.common import (
+    build,
+    launch_with,
+    load_weights,
+    parser_with_example,
+    read_config,
+    set_up,
+)
 from retinue.config import CfgNode, instantiate
 from retinue.engine import (
     AMPTrainer,
     SimpleTrainer,
-    default_argument_parser,
     default_writers,
     hooks,
 )
@@ -93,4 +99,5 @@ def run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the command line."""
-    launch_with(run, default_argument_parser().parse_args())
+    parser = parser_with_example("--config-file cfg.py optimizer.lr=0.001")
+    launch_with(run, parser.parse_args())

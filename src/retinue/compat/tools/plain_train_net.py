@@ -15,10 +15,15 @@ import torch
 from torch import nn
 
 from retinue.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
-from retinue.compat.tools.common import launch_with, read_config, set_up
+from retinue.compat.tools.common import (
+    launch_with,
+    parser_with_example,
+    read_config,
+    set_up,
+)
 from retinue.config import CfgNode
 from retinue.data import build_detection_test_loader, build_detection_train_loader
-from retinue.engine import default_argument_parser, default_writers
+from retinue.engine import default_writers
 from retinue.engine.defaults import create_ddp_model
 from retinue.engine.run_checks import check_evaluators
 from retinue.engine.runs import Trainer
@@ -115,6 +120,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line."""
-    args = default_argument_parser().parse_args()
+    args = parser_with_example("--config-file cfg.yaml SOLVER.BASE_LR 0.001").parse_args()
     expect_no_project(args.config_file)
     launch_with(run, args)

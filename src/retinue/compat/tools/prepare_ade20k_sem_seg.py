@@ -36,7 +36,9 @@ def datasets_folder(name: str) -> Path:
 
 def main() -> None:
     """Run the command line."""
-    argparse.ArgumentParser(description="Shift ADE20K's labels.").parse_args()
+    argparse.ArgumentParser(
+        description="Shift ADE20K's labels, in $DETECTRON2_DATASETS/ADEChallengeData2016."
+    ).parse_args()
     root = datasets_folder("ADEChallengeData2016")
     for split in ("training", "validation"):
         for file in sorted((root / "annotations" / split).iterdir()):

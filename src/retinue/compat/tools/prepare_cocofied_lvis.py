@@ -75,7 +75,9 @@ def cocofy_lvis(input_filename: str | Path, output_filename: str | Path) -> None
 
 def main() -> None:
     """Run the command line."""
-    argparse.ArgumentParser(description="Reduce LVIS v0.5 to COCO's categories.").parse_args()
+    argparse.ArgumentParser(
+        description="Reduce LVIS v0.5 to COCO's categories, in $DETECTRON2_DATASETS/lvis."
+    ).parse_args()
     root = datasets_folder("lvis")
     for split in ("lvis_v0.5_train", "lvis_v0.5_val"):
         cocofy_lvis(root / f"{split}.json", root / f"{split}_cocofied.json")

@@ -17,7 +17,9 @@ _ANNOTATIONS = ("instances_val2017_100.json", "person_keypoints_val2017_100.json
 
 def main() -> None:
     """Run the command line."""
-    argparse.ArgumentParser(description="Download 100 images of COCO.").parse_args()
+    argparse.ArgumentParser(
+        description="Download 100 images of COCO, in $DETECTRON2_DATASETS/coco."
+    ).parse_args()
     root = Path(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "."))) / "coco"
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for name in _ANNOTATIONS:

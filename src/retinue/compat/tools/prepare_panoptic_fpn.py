@@ -85,7 +85,9 @@ def _link_sample(names: Sequence[str], source: Path, target: Path) -> None:
 
 def main() -> None:
     """Run the command line."""
-    argparse.ArgumentParser(description="Make label maps for Panoptic FPN.").parse_args()
+    argparse.ArgumentParser(
+        description="Make label maps for Panoptic FPN, in $DETECTRON2_DATASETS/coco."
+    ).parse_args()
     root = datasets_folder("coco")
     for split in ("val2017", "train2017"):
         separate_coco_semantic_from_panoptic(

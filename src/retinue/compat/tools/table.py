@@ -71,5 +71,5 @@ def describe() -> str:
 
 def run_tool(name: str, arguments: Sequence[str]) -> None:
     """Run a tool with its command line."""
-    sys.argv = [name, *arguments]
+    sys.argv = [f"retinue run {name}", *arguments]  # as usage and examples show it
     import_module(f"retinue.compat.tools.{name}").main()

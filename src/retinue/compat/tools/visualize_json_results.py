@@ -91,3 +91,4 @@ def main() -> None:
         )
         name = os.path.basename(record["file_name"])
         save_picture(os.path.join(args.output, name), np.concatenate(halves, axis=1))
+    print(f"{len(dicts)} pictures -> {args.output}")
