@@ -109,32 +109,32 @@ def test_what_a_run_leaves(run):
     log = (run / "log.txt").read_text()
     _line(log, "detectron2 INFO: Rank of current process: 0. World size: 1")
     _line(log, "detectron2 INFO: Full config saved to .*config.yaml")
-    _line(log, "detectron2.engine.train_loop INFO: Starting training from iteration 0")
+    _line(log, "d2.engine.train_loop INFO: Starting training from iteration 0")
     _line(
         log,
-        rf"detectron2.utils.events INFO:  eta: 0:00:00  iter: 19  total_loss: {number}"
+        rf"d2.utils.events INFO:  eta: 0:00:00  iter: 19  total_loss: {number}"
         rf"  loss_cls: {number}  loss_box_reg: {number}  loss_rpn_cls: {number}"
         rf"  loss_rpn_loc: {number}    time: {number}  last_time: {number}"
         rf"  data_time: {number}  last_data_time: {number}   lr: {number}  (max_mem: \d+M)?",
     )
     _line(
         log,
-        r"detectron2.engine.hooks INFO: Overall training speed: 18 iterations in 0:00:\d\d"
+        r"d2.engine.hooks INFO: Overall training speed: 18 iterations in 0:00:\d\d"
         rf" \({number} s / it\)",
     )
     _line(
         log,
-        r"detectron2.engine.hooks INFO: Total training time: 0:00:\d\d \(0:00:\d\d on hooks\)",
+        r"d2.engine.hooks INFO: Total training time: 0:00:\d\d \(0:00:\d\d on hooks\)",
     )
-    _line(log, "detectron2.evaluation.evaluator INFO: Start inference on 4 batches")
+    _line(log, "d2.evaluation.evaluator INFO: Start inference on 4 batches")
     _line(
         log,
-        r"detectron2.evaluation.evaluator INFO: Total inference pure compute time: 0:00:\d\d"
+        r"d2.evaluation.evaluator INFO: Total inference pure compute time: 0:00:\d\d"
         rf" \({number} s / iter per device, on 1 devices\)",
     )
-    _line(log, "detectron2.evaluation.coco_evaluation INFO: Evaluation results for bbox: ")
-    _line(log, "detectron2.engine.defaults INFO: Evaluation results for squares in csv format:")
-    pasted = re.findall(r"detectron2.evaluation.testing INFO: copypaste: (.*)$", log, re.MULTILINE)
+    _line(log, "d2.evaluation.coco_evaluation INFO: Evaluation results for bbox: ")
+    _line(log, "d2.engine.defaults INFO: Evaluation results for squares in csv format:")
+    pasted = re.findall(r"d2.evaluation.testing INFO: copypaste: (.*)$", log, re.MULTILINE)
     assert len(pasted) == 3
     assert pasted[:2] == ["Task: bbox", "AP,AP50,AP75,APs,APm,APl"]
     assert re.fullmatch(r"([\d.]+|nan)(,([\d.]+|nan)){5}", pasted[2])

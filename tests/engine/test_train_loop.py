@@ -106,7 +106,7 @@ class TestLoop:
         second.register_hooks([target])
         second.load_state_dict({**state, "hooks": {**state["hooks"], "Gone": {}}})
         assert (second.iter, target.value) == (9, 3)
-        assert "'Gone', which is not here" in caplog.text
+        assert "Cannot find the hook 'Gone': its state" in caplog.text
 
 
 class TestSimpleTrainer:
