@@ -440,18 +440,6 @@ def test_the_users_setup_module_runs(tmp_path):
     assert out.stdout.split("\n")[:2] == ["set up", "imported"]
 
 
-def test_an_extension_that_few_models_use_is_refused_late(tmp_path, monkeypatch, hook):
-    _write_package(tmp_path, "adet")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    from adet import _C
-
-    assert not hasattr(_C, "__path__")
-    with pytest.raises(ImportError, match=r"adet\._C is a compiled extension"):
-        _ = _C.bezier_align_forward
-    for name in ("adet", "adet._C"):
-        del sys.modules[name]
-
-
 def _attention_inputs():
     generator = torch.Generator().manual_seed(0)
     shapes = torch.tensor([[4, 6], [2, 3]])

@@ -92,10 +92,6 @@ def why_absent(module: str, name: str = "") -> str | None:
     return f"{what} is not carried over to retinue: {reason}"
 
 
-USED_BY_FEW = frozenset({"adet._C"})
-"""Extensions that a project imports always and few of its models use: refused when one does."""
-
-
 def unbuilt_extension(module: str) -> str:
     """Return what to tell who asks for a project's own extension that is not there."""
     package = module.partition(".")[0]

@@ -22,7 +22,6 @@ from types import ModuleType
 
 from retinue.compat import logs
 from retinue.compat.absent import (
-    USED_BY_FEW,
     CompiledExtensionError,
     NotCarriedError,
     unbuilt_extension,
@@ -152,7 +151,7 @@ class _Last(MetaPathFinder):
             return _spec_of_alias(fullname, COMPILED[fullname])
         if rest and fullname.endswith("._C"):
             error = CompiledExtensionError(unbuilt_extension(fullname))
-            return ModuleSpec(fullname, RefusingLoader(error, late=fullname in USED_BY_FEW))
+            return ModuleSpec(fullname, RefusingLoader(error))
         return None
 
 

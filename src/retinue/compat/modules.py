@@ -268,22 +268,10 @@ class RefusingLoader(Loader):
 
     Args:
         error: what is raised.
-        late: load an empty module, and fail where a name of it is asked for.
     """
 
-    def __init__(self, error: ImportError, *, late: bool = False) -> None:
+    def __init__(self, error: ImportError) -> None:
         self._error = error
-        self._late = late
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        if self._late:
-            return None
-        raise self._error
 
     def exec_module(self, module: ModuleType) -> None:
-        def getattr_(name: str) -> Any:
-            if name.startswith("__"):
-                raise _missing(module.__name__, name)
-            raise self._error
-
-        module.__dict__["__getattr__"] = getattr_
+        raise self._error

@@ -39,6 +39,7 @@ VERSION = "0.6"
 VERSIONS = {"fvcore": "0.1.5", "iopath": "0.1.10", "pycocotools": "2.0.8", "pytorch3d": "0.7.9"}
 
 COMPILED = {
+    "adet._C": "retinue.compat.adet_native",
     "detectron2._C": "retinue.compat.native",
     "tensormask._C": "retinue.compat.tensormask_native",
 }
