@@ -14,7 +14,8 @@ from torch import nn
 
 from retinue.checkpoint import DetectionCheckpointer, read_checkpoint
 from retinue.checkpoint.checkpointer import CheckpointError, DamagedFileError
-from retinue.engine.run_setup import fetch_weights
+from retinue.config import get_cfg
+from retinue.engine.run_setup import fetch_weights, find_model
 from retinue.utils.file_io import NativePathHandler, PathManagerBase
 
 FILES = json.loads((Path(__file__).parents[1] / "golden" / "checkpoint_names.json").read_text())[
@@ -151,6 +152,14 @@ def test_a_servers_own_query_is_for_the_server(signed, ours, caplog):
     assert read_checkpoint(signed + ours).matching_heuristics == bool(ours)
     assert "X-Amz-Signature=***&version=2" in caplog.text
     assert "af%2F91" not in caplog.text
+
+
+def test_a_model_may_be_named_by_a_signed_address(signed, tmp_path):
+    record = {"config": get_cfg().dump(), "classes": ["bird"]}
+    torch.save({"model": {"w": torch.ones(1)}, "run": record}, tmp_path / "a.pth")
+    found = find_model(f"{signed}&weights=model")
+    assert found.class_names == ["bird"]
+    assert f"{signed}&weights=model" == found.cfg.MODEL.WEIGHTS
 
 
 def test_a_file_may_have_a_servers_query_in_its_name(tmp_path):

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from retinue.checkpoint.reader import has_averages, local_copy, split_query
 from retinue.checkpoint.sharded import cut_as, own_part
 from retinue.engine.loop import HookBase
+from retinue.utils.download import without_secrets
 from retinue.utils.errors import InputError
 
 __all__ = ["WeightAverage", "prefer_averages"]
@@ -105,6 +106,6 @@ def prefer_averages(path: str) -> str:
     logger.info(
         "%s: taking the averaged weights, as its evaluation did; ?weights=model behind the path"
         " takes those that were trained",
-        path,
+        without_secrets(path),
     )
     return f"{path}{'&' if asked else '?'}weights=ema"

@@ -85,7 +85,7 @@ def find_model(model: Any = None, *, trained: bool = False) -> ModelSource:
         return _from_checkpoint(name)
     if os.path.isdir(name):
         return _from_folder(Path(name), name)
-    if name.endswith(_WEIGHT_SUFFIXES):
+    if name.partition("?")[0].endswith(_WEIGHT_SUFFIXES):  # behind it a server's own query
         return _from_checkpoint(name)
     if name.endswith(_CONFIG_SUFFIXES) and PathManager.isfile(name):
         cfg = get_cfg()

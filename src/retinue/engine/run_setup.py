@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from retinue.checkpoint.reader import split_query
+from retinue.checkpoint.reader import local_copy, split_query
 from retinue.config import CfgNode
 from retinue.data.catalog import Metadata
 from retinue.data.health import DataReport
@@ -86,8 +86,6 @@ def fetch_weights(weights: str) -> None:
         DownloadError: (an ``OSError``) If they can't be downloaded, with what can be done.
         InputError: If there is no such file.
     """
-    from retinue.checkpoint.reader import local_copy
-
     address, _ = split_query(weights)
     if "://" not in address:
         if address and not PathManager.exists(address):
