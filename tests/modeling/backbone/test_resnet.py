@@ -250,3 +250,17 @@ def test_a_users_backbone_is_found_and_must_be_one():
     cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbon"
     with pytest.raises(KeyError, match="did you mean 'build_resnet_fpn_backbone'"):
         build_backbone(cfg)
+
+
+def test_a_seed_gives_the_weights_that_it_gives_in_detectron2():
+    """Its order of draws: all layers as PyTorch makes them, then the filling, shortcut last."""
+    torch.manual_seed(0)
+    block = BottleneckBlock(4, 8, bottleneck_channels=2)
+
+    torch.manual_seed(0)
+    sizes = {"shortcut": (4, 8, 1), "conv1": (4, 2, 1), "conv2": (2, 2, 3), "conv3": (2, 8, 1)}
+    layers = {name: nn.Conv2d(*size, bias=False) for name, size in sizes.items()}
+    for name in ("conv1", "conv2", "conv3", "shortcut"):
+        nn.init.kaiming_normal_(layers[name].weight, mode="fan_out", nonlinearity="relu")
+    for name, layer in layers.items():
+        assert torch.equal(getattr(block, name).weight, layer.weight), name

@@ -172,3 +172,19 @@ def test_a_head_has_layers():
         MaskRCNNConvUpsampleHead(POOLED, num_classes=5, conv_dims=[])
     with pytest.raises(NotImplementedError, match=r"must define layers\(x\)"):
         BaseMaskRCNNHead()(torch.zeros(1), [])
+
+
+def test_a_seed_gives_the_weights_that_it_gives_in_detectron2():
+    """Its order of draws: all layers as PyTorch makes them, then the filling from first to last."""
+    torch.manual_seed(0)
+    head = MaskRCNNConvUpsampleHead(ShapeSpec(channels=2), num_classes=3, conv_dims=[4, 5])
+
+    torch.manual_seed(0)
+    conv, deconv = nn.Conv2d(2, 4, 3), nn.ConvTranspose2d(4, 5, 2)
+    predictor = nn.Conv2d(5, 3, 1)
+    for layer in (conv, deconv):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.normal_(predictor.weight, std=0.001)
+    assert torch.equal(head.mask_fcn1.weight, conv.weight)
+    assert torch.equal(head.deconv.weight, deconv.weight)
+    assert torch.equal(head.predictor.weight, predictor.weight)

@@ -74,7 +74,7 @@ def _conv(
     dilation: int = 1,
 ) -> Conv2d:
     """Make a convolution without bias that keeps the size (at stride 1), and its norm."""
-    conv = Conv2d(
+    return Conv2d(
         in_channels,
         out_channels,
         kernel_size=kernel_size,
@@ -85,8 +85,13 @@ def _conv(
         bias=False,
         norm=get_norm(norm, out_channels),
     )
-    weight_init.c2_msra_fill(conv)
-    return conv
+
+
+def _fill(*convs: nn.Module | None) -> None:
+    """Draw the weights of a block, once all of it is made: a seed then gives detectron2's."""
+    for conv in convs:
+        if conv is not None:
+            weight_init.c2_msra_fill(conv)
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> Conv2d | None:
@@ -112,6 +117,7 @@ class BasicBlock(CNNBlockBase):
         self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
         self.conv1 = _conv(in_channels, out_channels, 3, norm, stride=stride)
         self.conv2 = _conv(out_channels, out_channels, 3, norm)
+        _fill(self.conv1, self.conv2, self.shortcut)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.conv2(F.relu_(self.conv1(x)))
@@ -155,6 +161,7 @@ class BottleneckBlock(CNNBlockBase):
             width, width, 3, norm, stride=stride_3x3, groups=num_groups, dilation=dilation
         )
         self.conv3 = _conv(width, out_channels, 1, norm)
+        _fill(self.conv1, self.conv2, self.conv3, self.shortcut)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu_(self.conv1(x))
@@ -219,10 +226,10 @@ class DeformBottleneckBlock(CNNBlockBase):
             norm=get_norm(norm, width),
             **place,
         )
-        weight_init.c2_msra_fill(self.conv2)
+        self.conv3 = _conv(width, out_channels, 1, norm)
+        _fill(self.conv1, self.conv2, self.conv3, self.shortcut)
         for parameter in self.conv2_offset.parameters():
             nn.init.zeros_(parameter)  # begins as an ordinary convolution
-        self.conv3 = _conv(width, out_channels, 1, norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu_(self.conv1(x))
@@ -250,6 +257,7 @@ class BasicStem(CNNBlockBase):
     def __init__(self, in_channels: int = 3, out_channels: int = 64, norm: Norm = "BN") -> None:
         super().__init__(in_channels, out_channels, 4)
         self.conv1 = _conv(in_channels, out_channels, 7, norm, stride=2)
+        _fill(self.conv1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(F.relu_(self.conv1(x)), kernel_size=3, stride=2, padding=1)

@@ -260,7 +260,6 @@ class ViT(Backbone):
         if use_abs_pos:
             num_places = (pretrain_img_size // patch_size) ** 2 + int(pretrain_use_cls_token)
             self.pos_embed = nn.Parameter(torch.zeros(1, num_places, embed_dim))
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.patch_embed = PatchEmbed(
             (patch_size, patch_size), (patch_size, patch_size), (0, 0), in_chans, embed_dim
         )
@@ -284,6 +283,8 @@ class ViT(Backbone):
         self._out_features = [out_feature]
         self._out_feature_channels = {out_feature: embed_dim}
         self._out_feature_strides = {out_feature: patch_size}
+        if self.pos_embed is not None:  # after what is made above, in detectron2's order of draws
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.apply(self._init_weights)
 
     def _init_weights(self, m: nn.Module) -> None:

@@ -177,7 +177,7 @@ class RPN(nn.Module):
         super().__init__()
         _check_anchors(in_features, head, anchor_generator)
         self.in_features = list(in_features)
-        self.anchor_generator, self.rpn_head = anchor_generator, head
+        self.rpn_head, self.anchor_generator = head, anchor_generator
         # Training
         self.anchor_boundary_thresh, self.anchor_matcher = anchor_boundary_thresh, anchor_matcher
         self.batch_size_per_image = batch_size_per_image

@@ -116,17 +116,19 @@ class CascadeROIHeads(StandardROIHeads):
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         head, cascade = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_BOX_CASCADE_HEAD
         shape = pooled_shape(head, input_shape, in_features)
-        box_heads = [build_box_head(cfg, shape) for _ in cascade.IOUS]
+        box_heads, box_predictors = [], []
+        for _, weights in zip(cascade.IOUS, cascade.BBOX_REG_WEIGHTS, strict=True):
+            box_head = build_box_head(cfg, shape)  # stage by stage, in detectron2's order of draws
+            box_heads.append(box_head)
+            predictor = FastRCNNOutputLayers(  # type: ignore[call-arg,misc]
+                cfg, box_head.output_shape, box2box_transform=Box2BoxTransform(weights=weights)
+            )
+            box_predictors.append(predictor)
         return {
             "box_in_features": in_features,
             "box_pooler": make_pooler(head, input_shape, in_features),
             "box_heads": box_heads,
-            "box_predictors": [
-                FastRCNNOutputLayers(  # type: ignore[call-arg,misc]
-                    cfg, box_head.output_shape, box2box_transform=Box2BoxTransform(weights=weights)
-                )
-                for box_head, weights in zip(box_heads, cascade.BBOX_REG_WEIGHTS, strict=True)
-            ],
+            "box_predictors": box_predictors,
             "proposal_matchers": [
                 Matcher([iou], [0, 1], allow_low_quality_matches=False) for iou in cascade.IOUS
             ],

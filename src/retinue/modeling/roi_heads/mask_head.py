@@ -184,7 +184,6 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
                 norm=get_norm(conv_norm, dim),
                 activation=nn.ReLU(),
             )
-            c2_msra_fill(conv)
             self.add_module(f"mask_fcn{k}", conv)
             self.conv_norm_relus.append(conv)
             channels = dim
@@ -192,7 +191,8 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         self.deconv_relu = nn.ReLU()
         self.predictor = Conv2d(conv_dims[-1], num_classes, kernel_size=1)
 
-        c2_msra_fill(self.deconv)
+        for layer in (*self.conv_norm_relus, self.deconv):  # once all are made, as detectron2
+            c2_msra_fill(layer)
         nn.init.normal_(self.predictor.weight, std=0.001)
         if self.predictor.bias is not None:
             nn.init.zeros_(self.predictor.bias)
