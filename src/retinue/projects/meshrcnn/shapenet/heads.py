@@ -15,17 +15,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from retinue.config import CfgNode, configurable
-from retinue.layers import Conv2d, ConvTranspose2d, get_norm
-from retinue.layers.weight_init import c2_msra_fill
 from retinue.projects.meshrcnn.ops import Meshes, SubdivideMeshes, vert_align
 from retinue.projects.meshrcnn.refinement import convolve, refinement_layers
 from retinue.projects.meshrcnn.shapenet.coords import project_verts
+from retinue.projects.meshrcnn.voxel_columns import VoxelColumns
 from retinue.utils.errors import InputError
 
 __all__ = ["MeshRefinementHead", "MeshRefinementStage", "VoxelHead"]
 
 
-class VoxelHead(nn.Module):
+class VoxelHead(VoxelColumns):
     """Resizes the features, convolves them, doubles the size, predicts a column for each cell.
 
     Args:
@@ -49,32 +48,12 @@ class VoxelHead(nn.Module):
         conv_dim: int,
         norm: str = "",
     ) -> None:
-        super().__init__()
         if voxel_size % 2:
             raise InputError(f"MODEL.VOXEL_HEAD.VOXEL_SIZE must be even; got {voxel_size}")
+        super().__init__(
+            input_channels, voxel_size, conv_dim=conv_dim, num_conv=num_conv, norm=norm
+        )
         self.voxel_size = voxel_size
-        self.conv_norm_relus = []
-        channels = input_channels
-        for k in range(1, num_conv + 1):
-            layer = Conv2d(
-                channels,
-                conv_dim,
-                kernel_size=3,
-                padding=1,
-                bias=not norm,
-                norm=get_norm(norm, conv_dim),
-                activation=F.relu,
-            )
-            c2_msra_fill(layer)
-            self.add_module(f"voxel_fcn{k}", layer)
-            self.conv_norm_relus.append(layer)
-            channels = conv_dim
-        self.deconv = ConvTranspose2d(channels, conv_dim, kernel_size=2, stride=2)
-        self.predictor = Conv2d(conv_dim, voxel_size, kernel_size=1)
-        c2_msra_fill(self.deconv)
-        nn.init.normal_(self.predictor.weight, std=0.001)
-        if self.predictor.bias is not None:
-            nn.init.zeros_(self.predictor.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_channels: int) -> dict[str, Any]:
@@ -90,9 +69,7 @@ class VoxelHead(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(N, C, H, W)`` to ``(N, G, G, G)`` logits, axes z away, y down, x right."""
         x = F.interpolate(x, size=self.voxel_size // 2, mode="bilinear", align_corners=False)
-        for layer in self.conv_norm_relus:
-            x = layer(x)
-        return self.predictor(self.deconv(x).relu())
+        return self.columns(x)
 
 
 class MeshRefinementStage(nn.Module):

@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from retinue.config import CfgNode, configurable
-from retinue.layers import Conv2d, ConvTranspose2d, ShapeSpec, get_norm
-from retinue.layers.weight_init import c2_msra_fill
+from retinue.layers import ShapeSpec
 from retinue.projects.meshrcnn.modeling.roi_heads.mask_head import of_class, of_true_class
 from retinue.projects.meshrcnn.structures.voxel import batch_crop_voxels_within_box
+from retinue.projects.meshrcnn.voxel_columns import VoxelColumns
 from retinue.structures import Instances
 from retinue.utils.errors import InputError
 from retinue.utils.events import log_scalars
@@ -48,8 +48,8 @@ def build_voxel_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
     return ROI_VOXEL_HEAD_REGISTRY.get(cfg.MODEL.ROI_VOXEL_HEAD.NAME)(cfg, input_shape)
 
 
-class VoxelRCNNConvUpsampleHead(nn.Module):
-    """3x3 convolutions, one transposed convolution that doubles the size, a 1x1 convolution.
+class VoxelRCNNConvUpsampleHead(VoxelColumns):
+    """The columns of each class above each cell of a region.
 
     Args:
         input_shape: shape of one region's features.
@@ -71,31 +71,15 @@ class VoxelRCNNConvUpsampleHead(nn.Module):
         num_conv: int = 0,
         norm: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__(
+            input_shape.channels or 1,
+            num_classes * num_depth,
+            conv_dim=conv_dim,
+            num_conv=num_conv,
+            norm=norm,
+        )
         self.num_classes = num_classes
         self.num_depth = num_depth
-        self.conv_norm_relus = []
-        channels = input_shape.channels or 1
-        for k in range(1, num_conv + 1):
-            layer = Conv2d(
-                channels,
-                conv_dim,
-                kernel_size=3,
-                padding=1,
-                bias=not norm,
-                norm=get_norm(norm, conv_dim),
-                activation=F.relu,
-            )
-            c2_msra_fill(layer)
-            self.add_module(f"voxel_fcn{k}", layer)
-            self.conv_norm_relus.append(layer)
-            channels = conv_dim
-        self.deconv = ConvTranspose2d(channels, conv_dim, kernel_size=2, stride=2)
-        self.predictor = Conv2d(conv_dim, num_classes * num_depth, kernel_size=1)
-        c2_msra_fill(self.deconv)
-        nn.init.normal_(self.predictor.weight, std=0.001)
-        if self.predictor.bias is not None:
-            nn.init.zeros_(self.predictor.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -116,10 +100,7 @@ class VoxelRCNNConvUpsampleHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(R, C, S, S)`` region features to ``(R, K, V, V, V)`` logits."""
-        for layer in self.conv_norm_relus:
-            x = layer(x)
-        x = self.predictor(self.deconv(x).relu())  # (R, K D, V, V)
-        return x.unflatten(1, (self.num_classes, self.num_depth))
+        return self.columns(x).unflatten(1, (self.num_classes, self.num_depth))
 
 
 def voxel_rcnn_loss(
