@@ -23,9 +23,10 @@ from pathlib import Path
 from cityscapes_layout import write_cityscapes
 from coco_layout import write_datasets
 from densepose_layout import MESHES, VERTICES, write_densepose
-from outside_layout import write_pix3d, write_results
+from outside_layout import write_pix3d, write_results, write_text
 from third_party_case import SEVEN, Case
 from third_party_outside import OUTSIDE
+from third_party_papers import PAPERS
 
 HERE = Path(__file__).resolve()
 SOURCE = HERE.parents[2] / "src"
@@ -144,6 +145,7 @@ CASES = (
     Case("plain_train_net.py", "detectron2", "tools/plain_train_net.py",
          "configs/COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml", SEVEN),
     *OUTSIDE,
+    *PAPERS,
 )  # fmt: skip
 
 
@@ -178,6 +180,7 @@ def prepare(work: Path) -> None:
     write_cityscapes(work / "datasets")
     write_densepose(work / "datasets", work / "cache")
     write_pix3d(work / "datasets")
+    write_text(work / "datasets")
     write_results(work / "datasets")
 
 
