@@ -11,7 +11,6 @@ Example:
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import math
@@ -201,6 +200,7 @@ def train(
     from retinue.engine import run_setup, runs
     from retinue.engine.averaging import prefer_averages
     from retinue.engine.launch import launch
+    from retinue.engine.run_facts import data_facts, duration, short_name, training_facts
     from retinue.utils.errors import InputError
 
     is_published = weights == "published"
@@ -259,16 +259,16 @@ def train(
         return Run(Path(output), {}, None)
     if not results:  # of other processes, or of an earlier run that had come to its end
         results = runs.run_evaluation(_with_final_weights(cfg), sources)
-    facts = {"Data": _data_facts(reports, val_sources), "Training": _training_facts(cfg, seconds)}
+    facts = {"Data": data_facts(reports, val_sources), "Training": training_facts(cfg, seconds)}
     return _finish(
         load(output, device=device),
         results,
         Path(output),
         val_sources[0].name,
-        title=title or f"{source.name.rpartition('/')[2]} on {_short(train_sources[0].name)}",
+        title=title or f"{source.name.rpartition('/')[2]} on {short_name(train_sources[0].name)}",
         facts=facts,
         notes=notes,
-        tiles=[("training", _duration(seconds), f"{cfg.SOLVER.MAX_ITER:,} iterations")],
+        tiles=[("training", duration(seconds), f"{cfg.SOLVER.MAX_ITER:,} iterations")],
         num_pictures=num_pictures,
     )
 
@@ -304,6 +304,7 @@ def evaluate(
     from retinue.engine import run_setup, runs
     from retinue.engine.averaging import prefer_averages
     from retinue.engine.launch import launch
+    from retinue.engine.run_facts import data_facts, short_name
 
     is_as_loaded = isinstance(model, Detector) and weights is None and device is None and not opts
     loaded = model if is_as_loaded else None
@@ -331,8 +332,8 @@ def evaluate(
         results,
         Path(output),
         sources[0].name,
-        title=title or f"{source.name.rpartition('/')[2]} on {_short(sources[0].name)}",
-        facts={"Data": _data_facts(reports, sources)},
+        title=title or f"{source.name.rpartition('/')[2]} on {short_name(sources[0].name)}",
+        facts={"Data": data_facts(reports, sources)},
         num_pictures=num_pictures,
     )
 
@@ -407,62 +408,6 @@ def _with_final_weights(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _short(name: str) -> str:
-    """Name a dataset for people: registered ones as they are, files by their folder and stem."""
-    if not name.endswith(".json"):
-        return name
-    path = Path(name)
-    return f"{path.parent.name}/{path.stem}"
-
-
-def _data_facts(reports: Sequence[Any], sources: Sequence[DataSource]) -> list[tuple[str, str]]:
-    facts = []
-    for report in reports:
-        text = f"{report.num_images:,} pictures, {report.num_instances:,} objects"
-        facts.append((_short(report.name), text))
-    facts += [("evaluated on", _short(s.name)) for s in sources]
-    return facts
-
-
-def _training_facts(cfg: CfgNode, seconds: float) -> list[tuple[str, str]]:
-    num = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH
-    return [
-        ("iterations", f"{cfg.SOLVER.MAX_ITER:,} of {cfg.SOLVER.IMS_PER_BATCH} pictures"),
-        ("learning rate", f"{cfg.SOLVER.BASE_LR:.4g}"),
-        ("time", f"{_duration(seconds)}, evaluation included"),
-        ("speed", f"{num / seconds:.3g} pictures a second, evaluation included"),
-    ]
-
-
-def _environment() -> list[tuple[str, str]]:
-    import platform
-
-    import torch
-
-    from retinue import __version__
-
-    device = "CPU"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-    elif torch.backends.mps.is_available():
-        device = "MPS"
-    return [
-        ("retinue", __version__),
-        ("PyTorch", torch.__version__),
-        ("Python", platform.python_version()),
-        ("device", f"{device}, {torch.get_num_threads()} threads"),
-        ("date", datetime.datetime.now().strftime("%Y-%m-%d %H:%M")),
-    ]
-
-
 def _finish(
     detector: Detector,
     results: Mapping[str, Any],
@@ -476,6 +421,7 @@ def _finish(
     num_pictures: int,
 ) -> Run:
     """Write results and report of a run."""
+    from retinue.engine.run_facts import environment_facts
     from retinue.engine.run_report import write_run_report
     from retinue.utils.file_io import atomic_write
     from retinue.visualization.report import Tile
@@ -490,7 +436,7 @@ def _finish(
         subtitle=f"{detector.cfg.MODEL.META_ARCHITECTURE}, {len(detector.class_names)} classes",
         dataset=dataset,
         tiles=[Tile(*tile) for tile in tiles],
-        facts={**facts, "Environment": _environment()},
+        facts={**facts, "Environment": environment_facts()},
         notes=notes,
         num_pictures=num_pictures,
     )
