@@ -170,6 +170,30 @@ def test_a_file_may_have_a_servers_query_in_its_name(tmp_path):
     assert (model.fc.weight == 3).all()
 
 
+def test_a_process_that_cannot_download_is_sent_the_file(monkeypatch, caplog):
+    gathered = []
+
+    def all_gather(mine):
+        gathered.append(mine)
+        others = {"model": {"fc.weight": torch.full((1, 2), 3.0)}}
+        return [True, mine] if isinstance(mine, bool) else [others, mine]
+
+    monkeypatch.setenv("RETINUE_OFFLINE", "1")
+    monkeypatch.setattr("retinue.utils.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr("retinue.utils.comm.is_main_process", lambda: False)
+    monkeypatch.setattr("retinue.utils.comm.all_gather", all_gather)
+    model = small_model()
+    checkpointer = DetectionCheckpointer(model)
+    checkpointer.load("https://example.org/a.pth?token=abc")
+    assert (model.fc.weight == 3).all()
+    assert gathered == [False, None]
+    assert "a.pth?token=*** is not on ranks [1]: rank 0 sends it" in caplog.text
+
+    monkeypatch.setattr("retinue.utils.comm.all_gather", lambda mine: [mine, True])
+    with pytest.raises(FileNotFoundError, match=r"main process can't find it: .* are off"):
+        checkpointer.load("https://example.org/a.pth?token=abc")
+
+
 def test_what_is_no_servers_query_is_refused(signed, tmp_path):
     for path in (f"{tmp_path}/a.pth?version=2", f"{signed}&weight=ema"):
         with pytest.raises(ValueError, match=r"unknown query \?.*; known are \?matching_"):

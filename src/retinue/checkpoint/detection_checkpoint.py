@@ -98,6 +98,7 @@ class DetectionCheckpointer(Checkpointer):
         self._trust = trust
         self._asked: dict[str, str] = {}
         self._unknown_query = ""
+        self._unreached: OSError | None = None
         self._is_start = False
 
     def load(
@@ -136,10 +137,16 @@ class DetectionCheckpointer(Checkpointer):
         return address
 
     def _local_path(self, path: str) -> str:
-        if self.path_manager is PathManager:
-            path = local_copy(path)
-        else:
-            path = self.path_manager.get_local_path(path)
+        self._unreached = None
+        try:
+            if self.path_manager is PathManager:
+                path = local_copy(path)
+            else:
+                path = self.path_manager.get_local_path(path)
+        except OSError as error:
+            if comm.get_world_size() == 1:
+                raise
+            self._unreached = error  # the main process may have more luck
         if comm.get_world_size() == 1 and not os.path.exists(path):
             raise MissingCheckpointError(f"checkpoint {path!r}: there is no such file")
         return path
@@ -149,11 +156,15 @@ class DetectionCheckpointer(Checkpointer):
             return self._read(filename)
         readable = comm.all_gather(os.path.exists(filename))
         if not readable[0]:
-            raise MissingCheckpointError(f"checkpoint {filename!r}: the main process can't find it")
+            reason = f": {self._unreached}" if self._unreached else ""
+            raise MissingCheckpointError(
+                f"checkpoint {without_secrets(filename)!r}: the main process can't find it{reason}"
+            ) from self._unreached
         if all(readable):
             return self._read(filename)
         absent = [rank for rank, found in enumerate(readable) if not found]
-        self.logger.warning("%s is not on ranks %s: rank 0 sends it", filename, absent)
+        shown = without_secrets(filename)
+        self.logger.warning("%s is not on ranks %s: rank 0 sends it", shown, absent)
         outcome: Any = None
         if comm.is_main_process():
             try:

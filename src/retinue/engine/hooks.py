@@ -254,7 +254,8 @@ class EvalHook(HookBase):
         eval_period: in iterations; 0 evaluates after training only.
         eval_function: returns metrics, a dict of numbers or of such dicts, or nothing. They are
             reported under names such as ``bbox/AP``.
-        eval_after_train: whether to evaluate after the last iteration. After a failure it isn't.
+        eval_after_train: whether to evaluate after the last iteration. After a failure before it
+            it isn't.
 
     Raises:
         ValueError: When a metric is no number.
