@@ -189,6 +189,14 @@ def test_nothing_predicted(golden_name, tmp_path, caplog, keeps_files):
     evaluator.process([{"image_id": 20}], [{"sem_seg": None}])
 
 
+def test_the_summary_has_the_spaces_of_pycocotools(golden_name, capsys):
+    feed(COCOEvaluator(golden_name, ("bbox",))).evaluate()
+    lines = [line.partition(" = ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 12
+    assert lines[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ]"
+    assert lines[6] == " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets=  1 ]"
+
+
 def test_a_class_outside_the_dataset_is_named(golden_name, caplog):
     """In the log at once, and by ``evaluate``, which is where detectron2 raises."""
     instances = predicted([])
