@@ -156,6 +156,18 @@ def test_reloading_an_alias_reloads_the_module(hook):
     assert importlib.reload(module) is module
 
 
+def test_numbers_that_visualizers_of_projects_import(hook):
+    from detectron2.utils.visualizer import (
+        _BLACK,
+        _KEYPOINT_THRESHOLD,
+        _LARGE_MASK_AREA_THRESH,
+        _SMALL_OBJECT_AREA_THRESH,
+    )
+
+    assert (_SMALL_OBJECT_AREA_THRESH, _LARGE_MASK_AREA_THRESH) == (1000, 120000)
+    assert (_BLACK, _KEYPOINT_THRESHOLD) == ((0, 0, 0), 0.05)
+
+
 def test_names_that_a_module_only_imported(hook):
     from detectron2.data.build import MetadataCatalog
     from detectron2.modeling.roi_heads.roi_heads import nonzero_tuple

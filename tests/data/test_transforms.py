@@ -266,3 +266,7 @@ def test_boxes_follow_the_pixels(transform):
     assert abs(columns.max() + 1 - min(x1, width)) <= 1
     assert abs(rows.min() - max(y0, 0)) <= 1
     assert abs(rows.max() + 1 - min(y1, height)) <= 1
+
+
+def test_a_resize_prints_pillows_code_as_a_number():
+    assert repr(T.ResizeTransform(4, 5, 8, 10)).endswith("interp=2)")

@@ -209,7 +209,7 @@ class ResizeTransform(Transform):
     def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | None = None) -> None:
         super().__init__()
         self.h, self.w, self.new_h, self.new_w = h, w, new_h, new_w
-        self.interp = Image.Resampling.BILINEAR if interp is None else interp
+        self.interp = int(Image.Resampling.BILINEAR if interp is None else interp)
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         _expect_size(self, img)
