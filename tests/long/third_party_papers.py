@@ -37,6 +37,10 @@ MASK_DINO = (
     " MODEL.MaskDINO.DEC_LAYERS 2 MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS 1"
     " MODEL.MaskDINO.TRAIN_NUM_POINTS 64"
 )
+CLIPS = (
+    "INPUT.SAMPLING_FRAME_NUM 1 INPUT.MIN_SIZE_TRAIN_SAMPLING choice SOLVER.AMP.ENABLED False"
+    " MODEL.MASK_FORMER.NUM_OBJECT_QUERIES 8 MODEL.MASK_FORMER.DEC_LAYERS 3"
+)
 
 PAPERS = (
     Case("YOLOF", "YOLOF", "tools/train_net.py", "configs/yolof_R_50_C5_1x.yaml",
@@ -74,6 +78,9 @@ PAPERS = (
     Case("CenterMask, VoVNet", "centermask2", "train_net.py",
          "configs/centermask/centermask_V_39_eSE_FPN_ms_3x.yaml"),
     Case("OneNet", "OneNet/projects/OneNet", "train_net.py", "configs/onenet.res50.nodcn.yaml"),
+    Case("MinVIS", "MinVIS", "train_net_video.py",
+         "configs/youtubevis_2019/video_maskformer2_R50_bs32_8ep_frame.yaml", CLIPS,
+         before=ONLY_CUDA),
     Case("GTR", "GTR", "train_net.py", "configs/CH_FPN_1x.yaml", RESNET, ("CenterNet2",),
          before=NO_TAO),
 )  # fmt: skip
