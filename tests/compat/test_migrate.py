@@ -423,6 +423,12 @@ def test_what_is_left_is_told():
     ]
 
 
+def test_what_only_the_hook_puts_back_is_told():
+    text = "import numpy as np\nfrom detectron2.config import get_cfg\nnp.float(1)\n'numpy.float'\n"
+
+    assert rewritten(text)[1] == ["3  numpy.float: removed in numpy 1.24: write float"]
+
+
 def test_writing_keeps_mode_and_encoding_and_runs_without_the_hook(tmp_path):
     script = tmp_path / "script.py"
     text = (

@@ -14,6 +14,8 @@ import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 
+from retinue.compat.dropped import is_put_back
+from retinue.compat.migration.dated import what_instead
 from retinue.compat.migration.edits import Edits
 from retinue.compat.migration.files import (
     carried_copies,
@@ -281,6 +283,8 @@ def _left(tree: ast.Module, own: frozenset[str], before: ast.Module) -> list[str
                 notes.append((use.line, f"{use.name} is {verdict.home.replace(':', '.')}"))
             elif use.path[-1:] == ("__version__",):
                 notes.append((use.line, f"{use.name} is the version of retinue now"))
+        elif use.kind != "text" and not is_served(use.module, own) and is_put_back(use.name):
+            notes.append((use.line, f"{use.name}: {what_instead(use.name) or 'is no more'}"))
     return [f"{line}  {note}" for line, note in sorted(notes)]
 
 
