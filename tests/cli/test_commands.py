@@ -187,24 +187,24 @@ def test_doctor_without_the_model():
 
 
 def test_a_bug_is_a_traceback(monkeypatch):
-    import retinue.engine.run_setup as run_setup
+    import retinue.engine.model_source as model_source
 
     def broken(*args, **kwargs):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(run_setup, "find_model", broken)
+    monkeypatch.setattr(model_source, "find_model", broken)
     result = run("config", "show", "x")
 
     assert isinstance(result.exception, ZeroDivisionError)
 
 
 def test_ctrl_c_ends_with_its_own_status(monkeypatch):
-    import retinue.engine.run_setup as run_setup
+    import retinue.engine.model_source as model_source
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_setup, "find_model", interrupted)
+    monkeypatch.setattr(model_source, "find_model", interrupted)
     result = run("config", "show", "x")
 
     assert result.exit_code == 130
