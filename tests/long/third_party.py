@@ -25,8 +25,10 @@ from coco_layout import write_datasets
 from densepose_layout import MESHES, VERTICES, write_densepose
 from outside_layout import write_pix3d, write_results, write_text
 from third_party_case import SEVEN, Case
+from third_party_open import OPEN
 from third_party_outside import OUTSIDE
 from third_party_papers import PAPERS
+from video_layout import write_videos
 
 HERE = Path(__file__).resolve()
 SOURCE = HERE.parents[2] / "src"
@@ -146,6 +148,7 @@ CASES = (
          "configs/COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml", SEVEN),
     *OUTSIDE,
     *PAPERS,
+    *OPEN,
 )  # fmt: skip
 
 
@@ -182,6 +185,7 @@ def prepare(work: Path) -> None:
     write_pix3d(work / "datasets")
     write_text(work / "datasets")
     write_results(work / "datasets")
+    write_videos(work / "datasets")
 
 
 def environment(work: Path, paths: Sequence[Path]) -> dict[str, str]:
