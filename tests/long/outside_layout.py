@@ -1,10 +1,13 @@
 """Files that projects outside detectron2's repository want, generated.
 
 ``write_pix3d(root)`` makes a Pix3D of generated solids under names of its classes.
+``write_text(root)`` makes a Total-Text of the rectangles of ``coco_layout``, each with a word.
 ``write_results(root)`` makes predictions and a checkpoint for detectron2's tools.
 """
 
 import json
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,35 @@ def write_pix3d(root: Path) -> None:
             for key in ("segmentation", "voxel", "model"):
                 row[key] = f"{split}/{row[key]}"
         target.write_text(json.dumps(content))
+
+
+def write_text(root: Path) -> None:
+    """Write both splits below ``root``, where COCO is, and the evaluation's own copy of words."""
+    for split, name in {"train": "train", "val": "test"}.items():
+        folder = root / "totaltext"
+        shutil.copytree(root / "coco" / f"{split}2017", folder / f"{name}_images",
+                        dirs_exist_ok=True)  # fmt: skip
+        annotations = root / "coco" / "annotations" / f"instances_{split}2017.json"
+        content = json.loads(annotations.read_text())
+        content["categories"] = [{"id": 1, "name": "text"}]
+        lines: dict[int, list[str]] = {}
+        for row in content["annotations"]:
+            x, y, w, h = row["bbox"]
+            above = [(x + w * k / 3, y) for k in range(4)]
+            below = [(x + w * k / 3, y + h) for k in (3, 2, 1, 0)]
+            row["bezier_pts"] = [v for point in (*above, *below) for v in point]
+            row["rec"] = [ord(letter) - 32 for letter in "retinue"] + [96] * 18
+            row["category_id"] = 1
+            corners = (x, y, x, y + h, x + w, y + h, x + w, y)  # clockwise where y points up
+            line = ",".join(str(int(v)) for v in corners) + ",####retinue"
+            lines.setdefault(row["image_id"], []).append(line)
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    (folder / "weak_voc_new.txt").write_text("RETINUE\n")
+    (folder / "weak_voc_pair_list.txt").write_text("RETINUE retinue\n")
+    (root / "evaluation").mkdir(exist_ok=True)
+    with zipfile.ZipFile(root / "evaluation" / "gt_totaltext.zip", "w") as archive:
+        for image, texts in lines.items():
+            archive.writestr(f"{image:07d}.txt", "\n".join(texts) + "\n")
 
 
 def write_results(root: Path) -> None:

@@ -12,6 +12,8 @@ from third_party_case import SEVEN, Case
 SMALL = "INPUT.IMAGE_SIZE 128"
 OLD_TORCHVISION = "import torchvision; torchvision.__version__ = '0.9.1'"
 """For code that reads the first three characters of the version: 0.10 and later are 0.1 to it."""
+BATEXT = "MODEL.FCOS.INFERENCE_TH_TEST 0.0"
+NO_SYNC = "MODEL.RESNETS.NORM BN TEST.PRECISE_BN.ENABLED False"
 PLAIN_LOOP = "../detectron2/tools/lazyconfig_train_net.py"
 """detectron2's own script for lazy configs, where the project's has to have CUDA."""
 DETREX = (
@@ -79,6 +81,12 @@ OUTSIDE = (
     adelai("CondInst, BiFPN", "CondInst/MS_R_50_BiFPN_1x.yaml", "MODEL.BiFPN.NORM BN"),
     adelai("BoxInst", "BoxInst/MS_R_50_1x.yaml"),
     adelai("SOLOv2", "SOLOv2/R50_3x.yaml"),
+    adelai("BAText", "BAText/TotalText/attn_R_50.yaml", BATEXT, beside_data=True),
+    adelai("BAText, BiFPN", "BAText/TotalText/v2_attn_R_50.yaml", f"{BATEXT} MODEL.BiFPN.NORM BN",
+           beside_data=True),
+    adelai("DenseCL, FCOS", "DenseCL/FCOS_R50_1x_DenseCL.yaml", NO_SYNC),
+    adelai("DenseCL, SOLOv2", "DenseCL/SOLOv2_R50_1x_DenseCL.yaml", NO_SYNC),
+    adelai("Mask R-CNN", "RCNN/550_R_50_FPN_3x.yaml"),
     # not MEInst: its losses call adet.layers.IOULoss with arguments of an earlier version, its
     # inference views what is not contiguous on any PyTorch of today
     adelai("FCPose", "FCPose/R_50_3X.yaml", "INPUT.MIN_SIZE_TRAIN (96,97)"),

@@ -68,9 +68,9 @@ def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> torch.Tensor:
     Returns:
         ``(R, 5)``, or ``(R, 6)`` for rotated boxes: index of the image, then the box.
     """
-    boxes = torch.cat([boxes.tensor for boxes in box_lists])
-    image = [torch.full((len(b), 1), i) for i, b in enumerate(box_lists)]
-    return torch.cat((torch.cat(image).to(boxes), boxes), dim=1)
+    tensors = [boxes.tensor for boxes in box_lists]  # curves of other projects, too
+    image = [tensor.new_full((len(tensor), 1), i) for i, tensor in enumerate(tensors)]
+    return torch.cat((torch.cat(image), torch.cat(tensors)), dim=1)
 
 
 def _pooler_of_level(
