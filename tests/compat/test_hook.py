@@ -554,3 +554,35 @@ def test_a_projects_own_class_takes_the_place_of_ours():
         registry.register(type("TridentConv", (), {}))
     with pytest.raises(InputError, match="already registered"):
         registry.register(type("Other", (), {}))
+
+
+def test_a_submodule_taken_from_its_package_has_the_added_names(hook):
+    """Such an import finds an attribute of the package, and no finder is asked."""
+    from detectron2.data import build
+    from detectron2.modeling import roi_heads
+    from detectron2.utils import visualizer
+
+    from retinue.data import MetadataCatalog
+
+    assert build.MetadataCatalog is MetadataCatalog
+    assert visualizer._BLACK == (0, 0, 0)
+    assert callable(roi_heads.roi_heads.add_ground_truth_to_proposals)
+    with pytest.raises(AttributeError, match=r"mask_ops\._do_paste_mask is not carried over"):
+        importlib.import_module("retinue.layers.mask_ops")._do_paste_mask  # noqa: B018
+
+    hook.uninstall()
+    assert not hasattr(build, "MetadataCatalog")
+    hook.install()
+    assert build.MetadataCatalog is MetadataCatalog
+
+
+@pytest.mark.slow
+def test_added_names_where_nothing_was_imported_before():
+    code = (
+        "import retinue.compat; retinue.compat.install()\n"
+        "from detectron2.data import build; print(build.MetadataCatalog.__class__.__name__)\n"
+        "import detectron2.engine; print(detectron2.engine.defaults.verify_results.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.stdout.split() == ["_MetadataCatalog", "verify_results"], done.stderr

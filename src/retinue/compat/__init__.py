@@ -7,6 +7,7 @@
     modules   what the finders answer with: retinue's own modules, or modules of forwarded names
     served    which name is served by what; ``names.tsv`` lists single names
     absent    names of detectron2 that retinue has not, with what to use instead
+    patches   functions that a program replaces reach the code that calls them
     dropped   names that numpy, Pillow and others have dropped since, put back
     logs      messages appear under detectron2's logger names
     early     the hook at the first name of fvcore, for ``packaging/``

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "NotCarriedError",
     "NotCarriedNameError",
     "lacks_names",
+    "modules_lacking_names",
     "why_absent",
 ]
 
@@ -75,6 +76,11 @@ def _private_names() -> Mapping[str, dict[str, str]]:
         reason = f"it was private there, and the work is done otherwise here; use {instead}"
         table.setdefault(module, {})[name] = reason
     return table
+
+
+def modules_lacking_names() -> Iterable[str]:
+    """Return the modules of detectron2 of which ``lacks_names`` is true."""
+    return {*_NAMES, *_private_names()}
 
 
 def lacks_names(module: str) -> bool:

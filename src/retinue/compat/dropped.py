@@ -23,6 +23,7 @@ __all__ = [
     "DROPPED_MODULES",
     "DROPPED_NAMES",
     "PutBackFinder",
+    "call_after_loading",
     "is_put_back",
     "put_back",
     "take_away",
@@ -144,6 +145,21 @@ def take_away() -> None:
     _added.clear()
 
 
+def call_after_loading(spec: ModuleSpec, function: Callable[[ModuleType], Any]) -> ModuleSpec:
+    """Let a function see the module of a spec once it is loaded; return the spec."""
+    loader: Any = spec.loader
+    if loader is not None:
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            del loader.exec_module  # from now on it is the class's again
+            execute(module)
+            function(module)
+
+        loader.exec_module = exec_module
+    return spec
+
+
 class PutBackFinder(MetaPathFinder):
     """Lets modules that are imported later put back what they have dropped."""
 
@@ -153,14 +169,4 @@ class PutBackFinder(MetaPathFinder):
         if fullname not in DROPPED_NAMES:
             return None
         spec = PathFinder.find_spec(fullname, path)
-        loader: Any = spec and spec.loader
-        if loader is not None:
-            execute = loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                del loader.exec_module  # from now on it is the class's again
-                execute(module)
-                put_back(module)
-
-            loader.exec_module = exec_module
-        return spec
+        return spec and call_after_loading(spec, put_back)

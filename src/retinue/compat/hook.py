@@ -31,6 +31,7 @@ from retinue.compat.dropped import (
     DROPPED_MODULES,
     DROPPED_NAMES,
     PutBackFinder,
+    call_after_loading,
     put_back,
     take_away,
 )
@@ -40,6 +41,8 @@ from retinue.compat.modules import (
     CollectionLoader,
     RefusingLoader,
     ShimLoader,
+    add_to,
+    is_added_to,
     undo_additions,
 )
 from retinue.compat.served import (
@@ -111,6 +114,9 @@ class _First(MetaPathFinder):
             home = home_of(fullname)
             alias = _spec_of_alias(fullname, home) if home else None
             return alias or _spec_of_collection(fullname, path)  # a module of before 0.6
+        if top == "retinue" and is_added_to(fullname):
+            spec = PathFinder.find_spec(fullname, path)
+            return spec and call_after_loading(spec, add_to)
         if COLLECTIONS.get(top):
             return _spec_of_collection(fullname, path)
         if top in FALLBACKS and fullname != top and _is_ours(top):
@@ -234,9 +240,11 @@ def install() -> None:
     _finders.extend((_First(), PutBackFinder(), _Last()))
     sys.meta_path[:0] = _finders[:2]
     sys.meta_path.append(_finders[2])
-    for name in DROPPED_NAMES:
-        if name in sys.modules:
-            put_back(sys.modules[name])
+    for name, module in list(sys.modules.items()):
+        if name in DROPPED_NAMES:
+            put_back(module)
+        elif is_added_to(name):
+            add_to(module)
     logs.connect()
     importlib.invalidate_caches()
     if folder := real_detectron2():

@@ -7,6 +7,7 @@ and are looked up when asked for. ``RefusingLoader`` explains why a module can't
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import logging
@@ -18,8 +19,16 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from retinue.compat.absent import NotCarriedError, NotCarriedNameError, lacks_names, why_absent
+from retinue.compat.absent import (
+    NotCarriedError,
+    NotCarriedNameError,
+    lacks_names,
+    modules_lacking_names,
+    why_absent,
+)
+from retinue.compat.patches import HANDED_ON, hand_on_from, take_all_back
 from retinue.compat.served import (
+    PACKAGES,
     REGISTRATIONS,
     VERSION,
     VERSIONS,
@@ -27,9 +36,18 @@ from retinue.compat.served import (
     members_of,
     modules_with_members,
     names_of,
+    served_modules,
 )
 
-__all__ = ["AliasLoader", "CollectionLoader", "RefusingLoader", "ShimLoader", "undo_additions"]
+__all__ = [
+    "AliasLoader",
+    "CollectionLoader",
+    "RefusingLoader",
+    "ShimLoader",
+    "add_to",
+    "is_added_to",
+    "undo_additions",
+]
 
 
 def resolve(target: str) -> Any:
@@ -97,7 +115,7 @@ class AliasLoader(_WithFiles, InspectLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._own_spec  # importlib has put the alias's there
-        _add_names(module, self.name)
+        add_to(module)
         canonical = self.home.replace("retinue.", "detectron2.", 1)
         for changed in (canonical, *modules_with_members(canonical)):
             add_members(changed)  # a class may be imported from the package alone
@@ -132,8 +150,29 @@ def _alias_hidden_modules(module: ModuleType, alias: str) -> None:
     for name, value in list(vars(module).items()):
         submodule = sys.modules.get(f"{module.__name__}.{name}")
         if submodule is not None and submodule is not value:
-            _add_names(submodule, f"{alias}.{name}")
             sys.modules.setdefault(f"{alias}.{name}", submodule)
+
+
+@functools.cache
+def _aliases() -> Mapping[str, list[str]]:
+    """Return for each module of retinue's that is added to the names that it is served under."""
+    aliases: dict[str, list[str]] = {home: [] for home in HANDED_ON}
+    for alias in sorted({*served_modules(), *modules_lacking_names()} - PACKAGES.keys()):
+        if home := home_of(alias):
+            aliases.setdefault(home, []).append(alias)
+    return aliases
+
+
+def is_added_to(name: str) -> bool:
+    """Whether a module of retinue's gets names that only detectron2's module had."""
+    return name in _aliases()
+
+
+def add_to(module: ModuleType) -> None:
+    """Add what detectron2's module had beside, however the module was imported."""
+    for alias in _aliases().get(module.__name__, ()):
+        _add_names(module, alias)
+    hand_on_from(module)
 
 
 _replaced: dict[str, tuple[ModuleType, Any]] = {}
@@ -176,13 +215,14 @@ def add_members(module: str) -> None:
 
 def undo_additions() -> None:
     """Take back what was added to modules and classes."""
+    take_all_back()
     for (cls, member), before in _members.items():
         if before is _ABSENT:
             delattr(cls, member)
         else:
             setattr(cls, member, before)
     _members.clear()
-    for module, own in _replaced.values():
+    for module, own in reversed(_replaced.values()):
         if own is None:
             del module.__dict__["__getattr__"]
         else:

@@ -10,7 +10,7 @@ added to the class.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -28,6 +28,7 @@ __all__ = [
     "members_of",
     "modules_with_members",
     "names_of",
+    "served_modules",
 ]
 
 STAND_INS = str(Path(__file__).parent / "stand_ins")
@@ -116,6 +117,11 @@ def names_of(module: str) -> Mapping[str, str] | None:
     """Return the forwarded names of a served module: name -> ``"module:attribute"``."""
     rows = _rows().get(module)
     return None if rows is None else {name: t for name, t in rows.items() if "." not in name}
+
+
+def served_modules() -> Iterable[str]:
+    """Return the modules that have forwarded names."""
+    return _rows().keys()
 
 
 def members_of(module: str) -> Mapping[str, str]:

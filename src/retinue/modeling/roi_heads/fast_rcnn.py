@@ -71,6 +71,9 @@ def fast_rcnn_inference(
     )
 
 
+_of_all_images = fast_rcnn_inference  # a program may put one in its place that calls the next
+
+
 def fast_rcnn_inference_single_image(
     boxes: torch.Tensor,
     scores: torch.Tensor,
@@ -80,7 +83,7 @@ def fast_rcnn_inference_single_image(
     topk_per_image: int,
 ) -> tuple[Instances, torch.Tensor]:
     """Do what :func:`fast_rcnn_inference` does, for one image."""
-    found, rows = fast_rcnn_inference(
+    found, rows = _of_all_images(
         [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image
     )
     return found[0], rows[0]

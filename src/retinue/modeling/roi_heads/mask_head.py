@@ -217,11 +217,11 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         """Draw the mask of each region's class alone, ``(R, 1, 2 S, 2 S)``.
 
         A thousand classes then cost what one does. Who needs the masks of all classes calls
-        ``layers``; so does this where a subclass has its own, or a hook listens to the predictor.
+        ``layers``; so does this where it was replaced, or a hook listens to the predictor.
         """
         hidden: list[Any] = list(self)
         predictor = hidden.pop()
-        is_own = type(self).layers is MaskRCNNConvUpsampleHead.layers
+        is_own = getattr(self.layers, "__func__", None) is _LAYERS
         if not instances or not is_own or not _is_pointwise(predictor):
             return self.layers(x)
         for layer in hidden:
@@ -230,6 +230,9 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         weight = predictor.weight.flatten(1)[labels.long(), None]  # (R, 1, C)
         logits = torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:])
         return logits + predictor.bias[labels.long(), None, None, None]
+
+
+_LAYERS = MaskRCNNConvUpsampleHead.layers
 
 
 def _is_pointwise(layer: nn.Module) -> bool:
