@@ -467,6 +467,13 @@ def test_all_files_change_or_none(tmp_path, monkeypatch):
     assert {p.stem: p.read_text() for p in tmp_path.iterdir()} == files
 
 
+def test_the_command_says_how_a_notebook_runs(tmp_path):
+    _notebook(tmp_path / "a.ipynb")
+    said = CliRunner().invoke(app, ["migrate", str(tmp_path)]).output
+
+    assert "in a notebook, first of all: import retinue.compat; retinue.compat.install()" in said
+
+
 def test_the_command(tmp_path):
     _write(tmp_path, model=MODEL, other="from detectron2.export import Caffe2Tracer\n")
     run = CliRunner().invoke

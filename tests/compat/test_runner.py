@@ -142,3 +142,13 @@ def test_no_program():
     done = CliRunner().invoke(app, ["run", "--help"])
     assert done.exit_code == 0
     assert "unmodified" in done.stdout
+
+
+@pytest.mark.parametrize("word", ["-h", "--help", "--list"])
+def test_the_module_says_how_to_use_it(word):
+    done = subprocess.run(
+        [sys.executable, "-m", "retinue.compat", word], capture_output=True, text=True, check=True
+    )
+
+    assert "usage: python -m retinue.compat SCRIPT" in done.stdout
+    assert "visualize_data" in done.stdout

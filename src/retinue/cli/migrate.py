@@ -35,3 +35,5 @@ def migrate(
             print("left to you:" + "".join(f"\n  {note}" for note in left))
     elif report.findings:
         print("\nrun it as it is: retinue run SCRIPT; to change its imports, add --write")
+        if any(".ipynb" in found.file for found in report.findings):
+            print("in a notebook, first of all: import retinue.compat; retinue.compat.install()")
