@@ -106,7 +106,7 @@ def setup_custom_environment(custom_module: str) -> None:
     if not callable(setup):
         raise InputError(
             f"environment module {custom_module!r}: expected a function setup_environment();"
-            f" got {setup!r}; define it, or unset {SETUP_VARIABLES[0]}"
+            f" got {setup!r}; define it, or unset {' and '.join(SETUP_VARIABLES)}"
         )
     setup()
 
