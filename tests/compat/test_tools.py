@@ -1,5 +1,6 @@
 """``retinue run NAME``: detectron2's scripts, with their flags, on small generated data."""
 
+import argparse
 import json
 import pickle
 import sys
@@ -20,6 +21,7 @@ from retinue.compat.tools import (
     prepare_panoptic_fpn,
     table,
 )
+from retinue.compat.tools.common import read_config
 from retinue.compat.tools.visualize_json_results import create_instances
 from retinue.data import DatasetCatalog, MetadataCatalog
 from retinue.data.datasets import register_coco_instances
@@ -378,3 +380,13 @@ def test_panoptic_labels(tmp_path):
 
     labels = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert labels.tolist() == [[0, 0, 1], [255, 2, 2]]
+
+
+def test_tools_that_do_not_train_read_configs_of_projects():
+    name = "projects/TensorMask/configs/tensormask_R_50_FPN_1x.yaml"
+    cfg = read_config(
+        argparse.Namespace(config_file=name, opts=["MODEL.TENSOR_MASK.NUM_CONVS", "2"])
+    )
+
+    assert cfg.MODEL.TENSOR_MASK.NUM_CONVS == 2
+    assert cfg.MODEL.META_ARCHITECTURE == "TensorMask"

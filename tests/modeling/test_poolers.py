@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -46,6 +48,14 @@ def test_boxes_of_a_batch_in_one_table():
 
     assert table.tolist() == [[0, 0, 1, 2, 3], [2, 4, 5, 6, 7], [2, 8, 9, 10, 11]]
     assert convert_boxes_to_pooler_format([RotatedBoxes([])]).shape == (0, 6)
+
+
+def test_shapes_of_other_projects_need_a_tensor_only():
+    curves = [SimpleNamespace(tensor=torch.full((n, 16), 7.0)) for n in (2, 0, 1)]
+    table = convert_boxes_to_pooler_format(curves)
+
+    assert table[:, 0].tolist() == [0, 0, 2]
+    assert table.shape == (3, 17)
 
 
 @pytest.mark.parametrize("kind", ["ROIAlign", "ROIAlignV2", "ROIAlignRotated", "ROIPool"])
