@@ -1,6 +1,7 @@
 """Projects that came after Mask2Former: open vocabularies, parts, no labels at all.
 
-They import clip-anytorch, colored, diffdist, gdown and wandb, too.
+They import clip-anytorch, colored, diffdist, gdown and wandb, too. SAN has open_clip_torch 2.16, in
+a folder ``open_clip-2.16`` beside the clones, and starts with a small CLIP that nobody trained.
 """
 
 from third_party_case import SEVEN, Case
@@ -10,8 +11,14 @@ OFFLINE = "import os; os.environ['WANDB_MODE'] = 'disabled'"
 NO_NATTEN = (f"{OFFLINE}; import sys, types; sys.modules['natten'] ="
              " types.SimpleNamespace(NeighborhoodAttention2D=None)")  # fmt: skip
 """A compiled package that every import of OneFormer asks for, and only its DiNAT models use."""
+UNTRAINED = (f"{OFFLINE}; import open_clip; make = open_clip.create_model_and_transforms;"
+             " open_clip.create_model_and_transforms = lambda name, pretrained=None, **k:"
+             " short(make(name, **k)); short = lambda made: setattr(made[0].transformer,"
+             " 'resblocks', made[0].transformer.resblocks[:1]) or made")  # fmt: skip
 NO_AMP = "SOLVER.AMP.ENABLED False TEST.PRECISE_BN.ENABLED False"  # its trainer: on CUDA alone
 CUTLER = f"{NO_AMP} DATASETS.TRAIN ('coco_2017_train',) MODEL.RESNETS.NORM BN MODEL.FPN.NORM BN"
+SCENES = ("DATASETS.TRAIN ('ade20k_sem_seg_train',) DATASETS.TEST ('ade20k_sem_seg_val',)"
+          " INPUT.CROP.SIZE (96,96)")  # fmt: skip
 
 OPEN = (
     Case("CutLER", "CutLER/cutler", "train_net.py",
@@ -21,6 +28,13 @@ OPEN = (
          "model_zoo/configs/COCO-Semisupervised/cascade_mask_rcnn_R_50_FPN_10perc.yaml", CUTLER),
     Case("OneFormer", "OneFormer", "train_net.py", "configs/coco/oneformer_R50_bs16_50ep.yaml",
          SMALL, before=NO_NATTEN),
+    Case("SAN", "SAN", "train_net.py", "configs/san_clip_vit_res4_coco.yaml",
+         f"{SCENES} INPUT.SIZE_DIVISIBILITY 128 MODEL.SAN.CLIP_MODEL_NAME ViT-S-32-alt"
+         " MODEL.SIDE_ADAPTER.ATTN_BIAS.NUM_HEADS 6 MODEL.SAN.NUM_CLASSES 150",
+         ("open_clip-2.16",), before=UNTRAINED),
+    Case("OpenDet", "opendet2", "tools/train_net.py",
+         "configs/faster_rcnn_R_50_FPN_3x_opendet.yaml",
+         "DATASETS.TRAIN ('coco_2017_train',) DATASETS.TEST ('coco_2017_val',)", ("opendet2",)),
     Case("VLPart", "VLPart", "train_net.py", "configs/coco/r50_coco.yaml",
          f"{SEVEN} MODEL.TIMM.PRETRAINED False", beside_data=True),
     Case("Swin Mask R-CNN", "SwinT_detectron2", "train_net.py",
