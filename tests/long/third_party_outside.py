@@ -10,8 +10,6 @@ wandb. No compiled extension of theirs is needed, and no PyTorch3D.
 from third_party_case import SEVEN, Case
 
 SMALL = "INPUT.IMAGE_SIZE 128"
-OLD_TORCHVISION = "import torchvision; torchvision.__version__ = '0.9.1'"
-"""For code that reads the first three characters of the version: 0.10 and later are 0.1 to it."""
 BATEXT = "MODEL.FCOS.INFERENCE_TH_TEST 0.0"
 NO_SYNC = "MODEL.RESNETS.NORM BN TEST.PRECISE_BN.ENABLED False"
 PLAIN_LOOP = "../detectron2/tools/lazyconfig_train_net.py"
@@ -39,7 +37,7 @@ def detrex(name: str, config: str, options: str = "", **more) -> Case:
 
 OUTSIDE = (
     Case("Sparse R-CNN", "SparseR-CNN/projects/SparseRCNN", "train_net.py",
-         "configs/sparsercnn.res50.100pro.3x.yaml", before=OLD_TORCHVISION),
+         "configs/sparsercnn.res50.100pro.3x.yaml"),
     Case("DiffusionDet", "DiffusionDet", "train_net.py", "configs/diffdet.coco.res50.yaml",
          "MODEL.DiffusionDet.NUM_PROPOSALS 20"),
     Case("CenterNet2", "CenterNet2", "train_net.py", "configs/CenterNet2_R50_1x.yaml", SEVEN),
