@@ -1,5 +1,8 @@
 """The command that trains projects: a few steps of a small PointRend, then its evaluation."""
 
+import subprocess
+import sys
+
 import pytest
 
 from retinue.data import DatasetCatalog, MetadataCatalog
@@ -70,3 +73,14 @@ def test_lazy_configs_are_refused():
 def test_a_wrong_name_gets_the_nearest():
     with pytest.raises(KeyError, match="did you mean 'PointRend'"):
         train.main(["--config-file", POINT_REND.replace("PointRend", "PointRent")])
+
+
+@pytest.mark.slow
+def test_wrong_input_ends_in_one_line():
+    command = [sys.executable, "-m", "retinue.projects.train", "--config-file", POINT_REND]
+    done = subprocess.run(
+        [*command, "MODEL.POINT_HED.FC_DIM", "16"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown config key 'MODEL.POINT_HED.FC_DIM'")
+    assert done.stderr.count("\n") == 1

@@ -10,10 +10,11 @@ detectron2's ``train_net.py``: ``--num-gpus``, ``--eval-only``, ``--resume``, ..
 
 import argparse
 import importlib
+import sys
 from typing import Any
 
 from retinue.engine import default_argument_parser, default_setup, launch
-from retinue.utils.errors import InputError
+from retinue.utils.errors import InputError, UnknownNameError
 from retinue.utils.file_io import PathManager
 
 __all__ = ["main", "run"]
@@ -68,4 +69,8 @@ def main(argv: list[str] | None = None) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (InputError, UnknownNameError, OSError) as error:  # what the user can mend
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
