@@ -126,6 +126,7 @@ def test_lvis_keeps_predictions_until_it_evaluates(lvis):
 
 def test_lvis_without_predictions_and_with_proposals(lvis, metadata, caplog):
     evaluator = LVISEvaluator(NAME, tasks=("bbox",), max_dets_per_image=5)
+    assert (evaluator._max_dets_per_image, evaluator._lvis_api) == (5, evaluator._coco_api)
     assert evaluator.evaluate() == {}
     evaluator.process([{"image_id": 1}], [{"instances": detections([], [], [])}])
     assert math.isnan(evaluator.evaluate()["bbox"]["AP"])
@@ -189,6 +190,7 @@ def test_voc_by_hand(voc, year, cat, dog):
     counts neither way, a second hit of the true one comes after it. The dog's box overlaps 0.45."""
     voc.year = year
     evaluator = PascalVOCDetectionEvaluator(NAME)
+    assert evaluator._cpu_device == torch.device("cpu")
     in_a = detections(
         [[10, 10, 30, 30], [10, 10, 30, 30], [50, 50, 90, 90]], [0.8, 0.3, 0.95], [0, 0, 0]
     )
@@ -357,6 +359,7 @@ def test_sem_seg_by_hand(sem_seg, tmp_path):
 def test_sem_seg_keeps_predictions_only_for_files(sem_seg):
     sem_seg([[0, 1]])
     evaluator = SemSegEvaluator(NAME, distributed=False)
+    assert evaluator._cpu_device == torch.device("cpu")  # subclasses use it
     evaluator.process([{"file_name": "a.jpg"}], [scores([[0, 1]])])
     assert evaluator._predictions == []
     got = evaluator.evaluate()["sem_seg"]

@@ -55,10 +55,12 @@ class LVISEvaluator(COCOEvaluator):
         self._distributed = distributed
         self._output_dir = output_dir
         self._max_detections = max_dets_per_image
+        self._max_dets_per_image = max_dets_per_image  # type: ignore[assignment]  # for subclasses
         self._metadata = MetadataCatalog.get(dataset_name)
         self._coco_api = self._read_annotations(
             PathManager.get_local_path(self._metadata.json_file)
         )
+        self._lvis_api = self._coco_api  # for subclasses
         self._do_evaluation = len(self._coco_api.get_ann_ids()) > 0
         self.reset()
 

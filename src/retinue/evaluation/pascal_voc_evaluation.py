@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from retinue.data.catalog import MetadataCatalog
 from retinue.evaluation.evaluator import DatasetEvaluator
@@ -52,6 +53,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         )
         self._class_names = metadata.thing_classes
         self._is_2007 = metadata.year == 2007
+        self._cpu_device = torch.device("cpu")  # subclasses use these two
         self._logger = logging.getLogger(__name__)
         self.reset()
 
