@@ -43,7 +43,8 @@ ANIMAL_OPTIONS = f"{LOW_SCORES} " + " ".join(
     f"{EMBEDDERS}.{mesh}.NUM_VERTICES {VERTICES}" for mesh in MESHES
 )
 BOOTSTRAP = "configs/evolution/densepose_R_50_FPN_DL_WC1M_3x_Atop10P_CA_B_uv.yaml"
-BOOTSTRAP_OPTIONS = (f"{LOW_SCORES} BOOTSTRAP_MODEL.DEVICE cpu BOOTSTRAP_MODEL.WEIGHTS ''"
+# with seed 1 the untrained model finds nothing that could be learnt
+BOOTSTRAP_OPTIONS = (f"{LOW_SCORES} SEED 2 BOOTSTRAP_MODEL.DEVICE cpu BOOTSTRAP_MODEL.WEIGHTS ''"
     " BOOTSTRAP_DATASETS [{'DATASET':'chimpnsee','RATIO':1.0,'IMAGE_LOADER':{'TYPE':"
     "'video_keyframe','SELECT':{'STRATEGY':'random_k','NUM_IMAGES':2},'TRANSFORM':{'TYPE':"
     "'resize','MIN_SIZE':96,'MAX_SIZE':160},'BATCH_SIZE':1,'NUM_WORKERS':0},'INFERENCE':{"

@@ -426,6 +426,19 @@ def test_examples_are_made_of_predictions():
     assert [len(batch) for batch in made] == [2]
 
 
+def test_a_model_that_finds_nothing_is_told_of(caplog):
+    dark = {"images": torch.zeros(30, 3, 4, 4), "categories": ["cow"]}
+    bright = {"images": torch.ones(1, 3, 4, 4), "categories": ["cow"]}
+    assert list(InferenceBasedLoader(FindsOne(), [[dark]] * 9)) == []
+    (record,) = caplog.records
+    assert "nothing to learn from on the first 120 images" in record.getMessage()
+    assert "BOOTSTRAP_MODEL.WEIGHTS" in record.getMessage()
+
+    caplog.clear()
+    assert len(list(InferenceBasedLoader(FindsOne(), [[bright]] + [[dark]] * 9))) == 1
+    assert not caplog.records
+
+
 def test_loaders_are_mixed_by_their_shares():
     class Endless:
         def __init__(self, name):

@@ -4,6 +4,7 @@ Sanakoyeu et al., "Transferring Dense Pose to Proximal Animal Classes" (2020), s
 https://arxiv.org/abs/2003.00080.
 """
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,10 @@ __all__ = ["InferenceBasedLoader", "ModelOutput", "SampledData", "ScoreBasedFilt
 
 SampledData = Any
 ModelOutput = Any
+
+logger = logging.getLogger(__name__)
+
+MAX_FRUITLESS = 100  # images without an example at the beginning, then the log says so
 
 
 class ScoreBasedFilter:
@@ -70,6 +75,7 @@ class InferenceBasedLoader:
         self.category_to_class_mapping = category_to_class_mapping or {}
 
     def __iter__(self) -> Iterator[list[SampledData]]:
+        num_images = num_batches = 0
         for elements in self.data_loader:
             images = [
                 {"image": image, "category": category}
@@ -78,7 +84,17 @@ class InferenceBasedLoader:
             ]
             if self.shuffle:
                 random.shuffle(images)
-            yield from self._produce_data(images)
+            for batch in self._produce_data(images):
+                num_batches += 1
+                yield batch
+            before, num_images = num_images, num_images + len(images)
+            if not num_batches and before < MAX_FRUITLESS <= num_images:
+                logger.warning(
+                    "The bootstrap model found nothing to learn from on the first %d images, so"
+                    " training waits: are BOOTSTRAP_MODEL.WEIGHTS those of a trained model, and"
+                    " FILTER.MIN_VALUE of BOOTSTRAP_DATASETS below its scores?",
+                    num_images,
+                )
 
     def _produce_data(
         self, images_and_categories: Sequence[dict[str, Any]]
