@@ -58,6 +58,7 @@ def test_abstract_classes_are_in_collections(hook):
     assert collections.Mapping is abc.Mapping
 
 
+@pytest.mark.filterwarnings("ignore:inspect.getargspec")  # Python 3.10's own
 def test_arguments_as_four_fields(hook):
     args, varargs, keywords, defaults = inspect.getargspec(lambda a, b=1, *c, **d: None)
     assert (args, varargs, keywords, defaults) == (["a", "b"], "c", "d", (1,))
