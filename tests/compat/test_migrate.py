@@ -162,6 +162,23 @@ def test_what_today_has_no_more_is_reported(tmp_path):
     assert "save it as UTF-8" in found["odd.py", 0]
 
 
+def test_imports_that_may_fail_need_no_change(tmp_path):
+    _write(
+        tmp_path,
+        a="try:\n    from detectron2.fb import x\nexcept ImportError:\n    x = None\n",
+        b="try:\n    import detectron2.fb\nexcept (KeyError, Exception):\n    pass\n",
+        c="try:\n    import detectron2.fb\nexcept ImportError:\n    raise SystemExit('no fb')\n",
+        d="try:\n    import detectron2.fb\nexcept KeyError:\n    pass\n",
+        e="try:\n    pass\nexcept:\n    import detectron2.fb\n",
+    )
+    report = read_project(tmp_path)
+
+    assert [f.file for f in report.changes] == ["c.py", "d.py", "e.py"]
+    (a, b) = report.of("covered")
+    assert (a.name, b.name) == ("detectron2.fb.x", "detectron2.fb")
+    assert a.note.startswith("the program goes on without it, by an except of its own; neither")
+
+
 def test_extensions_and_requirements_are_reported(tmp_path):
     setup = (
         "from torch.utils.cpp_extension import CUDAExtension\nextension = CUDAExtension\n"

@@ -34,6 +34,7 @@ _BUILD = (
     " functions does the same (roi_align, deform_conv, nms, rotated boxes)"
 )
 _BUILT = "nothing to build: it is served in plain PyTorch"
+_GUARDED = "the program goes on without it, by an except of its own"
 _COPY = (
     "a copy of detectron2, in whose place retinue is served; what was changed in the copy is not"
     " there, and names that were added to it are among those that need a change"
@@ -198,13 +199,19 @@ def _judged(file: str, use: Use, own: frozenset[str]) -> Iterator[Finding]:
         verdict = judge(use.module, use.path)
         if use.kind == "text" and verdict.state != COVERED:
             return  # a file name, an address
-        yield Finding(file, use.line, use.name, verdict.state, verdict.note, verdict.home)
+        yield _finding(file, use, verdict.state, verdict.note, verdict.home)
     elif use.kind != "text" and (text := what_instead(use.name)):
         if is_put_back(use.name):
             text = f"there again under the import hook; {text}"
-            yield Finding(file, use.line, use.name, COVERED, text)
+            yield _finding(file, use, COVERED, text)
         else:
-            yield Finding(file, use.line, use.name, CHANGE, text)
+            yield _finding(file, use, CHANGE, text)
+
+
+def _finding(file: str, use: Use, state: str, note: str, home: str = "") -> Finding:
+    if use.is_guarded and state == CHANGE:
+        state, note = COVERED, f"{_GUARDED}; {note}"
+    return Finding(file, use.line, use.name, state, note, home)
 
 
 def _extensions(file: str, tree: ast.Module) -> Iterator[Finding]:

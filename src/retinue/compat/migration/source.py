@@ -14,6 +14,7 @@ from dataclasses import dataclass
 __all__ = ["Use", "used_names"]
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_IMPORT_ERRORS = frozenset({"ImportError", "Exception", "BaseException"})
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -26,12 +27,14 @@ class Use:
         module: the module imported from.
         path: what is used of it, attribute by attribute; empty for the module itself.
         kind: ``"import"``, ``"attribute"`` or ``"text"``, a string that holds the dotted name.
+        is_guarded: whether an ``except ImportError`` goes on where the import fails.
     """
 
     line: int
     module: str
     path: tuple[str, ...]
     kind: str
+    is_guarded: bool = False
 
     @property
     def name(self) -> str:
@@ -39,20 +42,41 @@ class Use:
         return ".".join((self.module, *self.path))
 
 
+def _goes_on(handler: ast.ExceptHandler) -> bool:
+    """Whether an ``except`` takes an ImportError and raises nothing in its place."""
+    caught = ast.walk(handler.type) if handler.type else ()
+    taken = {node.id for node in caught if isinstance(node, ast.Name)}
+    is_taken = handler.type is None or bool(taken & _IMPORT_ERRORS)
+    return is_taken and not any(isinstance(n, ast.Raise) for n in ast.walk(handler))
+
+
+def _guarded_lines(tree: ast.Module) -> frozenset[int]:
+    """Return the lines of imports that may fail."""
+    bodies = [
+        node.body
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try) and any(map(_goes_on, node.handlers))
+    ]
+    nodes = (node for body in bodies for statement in body for node in ast.walk(statement))
+    return frozenset(n.lineno for n in nodes if isinstance(n, ast.Import | ast.ImportFrom))
+
+
 def _imports(tree: ast.Module) -> tuple[list[Use], dict[str, tuple[str, tuple[str, ...]]]]:
     """Return the imports, and what each local name was last imported as, in the whole file."""
     nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    guarded = _guarded_lines(tree)
     uses = []
     aliases: dict[str, tuple[str, tuple[str, ...]]] = {}
     for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
         for alias in node.names:
             name, line = alias.name, node.lineno
+            is_guarded = line in guarded
             if isinstance(node, ast.Import):
                 top = name.partition(".")[0]
-                uses.append(Use(line, name, (), "import"))
+                uses.append(Use(line, name, (), "import", is_guarded))
                 aliases[alias.asname or top] = (name if alias.asname else top, ())
             elif node.level == 0 and node.module is not None:
-                uses.append(Use(line, node.module, (name,), "import"))
+                uses.append(Use(line, node.module, (name,), "import", is_guarded))
                 aliases[alias.asname or name] = (node.module, (name,))
     return uses, aliases
 
