@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import hotcoco
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from retinue.evaluation.coco_evaluation import (
     _evaluate_predictions_on_coco,
     instances_to_coco_json,
 )
+from retinue.evaluation.coco_params import Params
 from retinue.evaluation.coco_stream import CocoStream
 from retinue.evaluation.fast_eval_api import COCOeval_opt
 from retinue.evaluation.proposal_recall import ProposalRecall, best_pairs
@@ -408,6 +410,12 @@ class _Pycocotools:
     def __init__(self, dataset):
         self.dataset = dataset
 
+    def getImgIds(self):
+        return [image["id"] for image in self.dataset["images"]]
+
+    def getCatIds(self):
+        return [category["id"] for category in self.dataset["categories"]]
+
 
 def test_cocoeval_opt_takes_datasets_of_other_libraries(capsys):
     coco = COCO(GOLDEN["dataset"])
@@ -422,6 +430,42 @@ def test_cocoeval_opt_takes_datasets_of_other_libraries(capsys):
     assert issubclass(COCOevalMaxDets, COCOeval_opt)
     with pytest.raises(AttributeError):
         ours.nothing  # noqa: B018 - asking is what raises
+
+
+def test_cocoeval_opt_has_the_parameters_of_pycocotools():
+    """As scripts use them: arrays, lists changed in place, datasets that are set later."""
+    coco = COCO(GOLDEN["dataset"])
+    ours = COCOeval_opt(iouType="bbox")
+    with pytest.raises(ValueError, match=r"nothing to accumulate; run evaluate\(\) first"):
+        ours.accumulate()
+    with pytest.raises(AssertionError, match=r"run evaluate\(\) and accumulate\(\) first"):
+        ours.summarize()
+    assert (ours.eval, ours.evalImgs, ours.stats) == ({}, [], [])
+    assert ours.params.imgIds == []
+    ours.cocoGt, ours.cocoDt = coco, coco.loadRes(copy.deepcopy(GOLDEN["results"]))
+    ours.params.maxDets[2] = 50
+    ours.params.iouThrs = ours.params.iouThrs[np.where(ours.params.iouThrs == 0.5)]
+    ours.params.useCats = 0
+    ours.evaluate()
+    ours.accumulate()
+    assert ours.eval["precision"].shape == (1, 101, 1, 4, 3)
+    assert {image["maxDet"] for image in ours.evalImgs if image} == {50}
+
+    with_data = COCOeval_opt(coco, ours.cocoDt, "keypoints")
+    assert with_data.params.imgIds == sorted(coco.getImgIds())
+    assert with_data.params.catIds == sorted(coco.getCatIds())
+    assert (with_data.params.maxDets, len(with_data.params.kpt_oks_sigmas)) == ([20], 17)
+    assert with_data.params.areaRngLbl == ["all", "medium", "large"]
+    with pytest.raises(KeyError, match="unknown iouType 'boxes'"):
+        COCOeval_opt(iouType="boxes")
+
+
+def test_parameters_are_those_of_hotcoco():
+    for task in ("bbox", "segm", "keypoints"):
+        ours, theirs = Params(task), hotcoco.Params(task)
+        for name in ("iouThrs", "recThrs", "maxDets", "areaRng", "areaRngLbl", "useCats"):
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name)), (task, name)
+    assert ours.kpt_oks_sigmas == pytest.approx(np.array(theirs.kpt_oks_sigmas))
 
 
 def test_evaluating_a_list_of_results():

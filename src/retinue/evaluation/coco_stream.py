@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import hotcoco
+import numpy as np
 
 from retinue.evaluation.fast_eval_api import COCOeval_opt
 from retinue.utils.errors import InputError
@@ -101,5 +102,9 @@ class _Finished(COCOeval_opt):
     """An evaluation whose matching is done; its stream is used up."""
 
     def __init__(self, stream: hotcoco.StreamingEval) -> None:
-        self._inner = stream.finalize()
-        self._inner.accumulate()
+        inner = stream.finalize()
+        inner.accumulate()
+        super().__init__(inner.cocoGt, inner.cocoDt, inner.params.iouType)
+        self.params.maxDets = inner.params.maxDets
+        self.params.kpt_oks_sigmas = np.array(inner.params.kpt_oks_sigmas)
+        self._inner = inner

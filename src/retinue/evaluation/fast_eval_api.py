@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from hotcoco import COCO, COCOeval
 
+from retinue.evaluation.coco_params import Params
+from retinue.utils.errors import InputError
+
 __all__ = ["COCOeval_opt"]
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,13 @@ def _expect_keys(datasets: tuple[Any, Any], task: str) -> None:
                     raise KeyError(f"annotation {annotation.get('id')} has no {key!r}")
 
 
+_NAMES = (
+    "imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "areaRngLbl", "useCats",
+    "kpt_oks_sigmas",
+)  # fmt: skip
+_EMPTY: dict[str, Any] = {"eval": {}, "evalImgs": [], "stats": []}  # before there is any result
+
+
 @contextlib.contextmanager
 def _said(method: str) -> Iterator[None]:
     """Log how long the block took, in the line that scripts search for."""
@@ -60,16 +70,37 @@ def _said(method: str) -> Iterator[None]:
     logger.info(f"COCOeval_opt.{method}() finished in {time.perf_counter() - start:.2f} seconds.")
 
 
+def _hand_over(params: Params, to: Any) -> None:
+    """Give hotcoco the parameters that are not its own already."""
+    for name in _NAMES:
+        value, known = getattr(params, name, None), getattr(to, name)
+        if value is not None and not np.array_equal(value, known):
+            setattr(to, name, bool(value) if name == "useCats" else np.asarray(value).tolist())
+
+
 class COCOeval_opt:
     """The interface of ``pycocotools.cocoeval.COCOeval``: evaluate, accumulate, summarize.
 
-    ``params``, ``eval``, ``stats`` and the rest are those of ``hotcoco.COCOeval``; a list among
-    the parameters is set as a whole (``params.maxDets = [1, 10, 300]``).
+    ``params`` are Python's own, to be changed until ``evaluate`` hands them to hotcoco; ``eval``,
+    ``evalImgs`` and ``stats`` are ``hotcoco.COCOeval``'s, once they are there.
+
+    Args:
+        cocoGt, cocoDt: datasets of hotcoco or pycocotools; they may be set later.
+        iouType: ``"bbox"``, ``"segm"`` or ``"keypoints"``.
     """
 
+    _inner: Any = None
+
     def __init__(self, cocoGt: Any = None, cocoDt: Any = None, iouType: str = "segm") -> None:
-        self._given = (cocoGt, cocoDt)
-        self._inner = COCOeval(_as_hotcoco(cocoGt), _as_hotcoco(cocoDt), iouType)
+        self.cocoGt, self.cocoDt = cocoGt, cocoDt
+        self.params = Params(iouType)
+        if cocoGt is not None:
+            self.params.imgIds = sorted(cocoGt.getImgIds())
+            self.params.catIds = sorted(cocoGt.getCatIds())
+
+    def _make_inner(self) -> Any:
+        iou_type = self.params.iouType
+        return COCOeval(_as_hotcoco(self.cocoGt), _as_hotcoco(self.cocoDt), iou_type)
 
     def evaluate(self) -> None:
         """Match predictions with annotations, image by image.
@@ -78,21 +109,37 @@ class COCOeval_opt:
             KeyError: If an annotation or prediction lacks what the matching needs.
             IndexError: If ``params.maxDets`` is empty.
         """
-        _expect_keys(self._given, self._inner.params.iouType)
-        if not self._inner.params.maxDets:
+        _expect_keys((self.cocoGt, self.cocoDt), self.params.iouType)
+        if not self.params.maxDets:
             raise IndexError("COCOeval: params.maxDets is empty; give it the numbers to look at")
-        logger.info(f"Evaluate annotation type *{self._inner.params.iouType}*")
+        logger.info(f"Evaluate annotation type *{self.params.iouType}*")
         with _said("evaluate"):
+            self._inner = self._make_inner()
+            _hand_over(self.params, self._inner.params)
             self._inner.evaluate()
 
     def accumulate(self) -> None:
-        """Make precision and recall from the matches; they are in ``eval`` then."""
+        """Make precision and recall from the matches; they are in ``eval`` then.
+
+        Raises:
+            InputError: If nothing was evaluated.
+        """
+        if self._inner is None:
+            raise InputError("COCOeval: there is nothing to accumulate; run evaluate() first")
         logger.info("Accumulating evaluation results...")
         with _said("accumulate"):
             self._inner.accumulate()
 
     def summarize(self) -> None:
-        """Print the twelve (ten for keypoints) usual numbers; they are in ``stats`` then."""
+        """Print the twelve (ten for keypoints) usual numbers; they are in ``stats`` then.
+
+        Raises:
+            InputError: If nothing was evaluated.
+        """
+        if self._inner is None:
+            raise InputError(
+                "COCOeval: nothing to summarize; run evaluate() and accumulate() first"
+            )
         with warnings.catch_warnings():  # other limits and sigmas are asked for on purpose
             warnings.filterwarnings("ignore", message="hotcoco: (max_dets|kpt_oks_sigmas) differ")
             for line in self._inner.summary_lines():
@@ -101,6 +148,9 @@ class COCOeval_opt:
                 print(line)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_inner":  # not there yet, while an instance is being copied
-            raise AttributeError(name)
-        return getattr(self._inner, name)
+        if self._inner is None:
+            if name in _EMPTY:
+                return type(_EMPTY[name])()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = getattr(self._inner, name)
+        return np.array(value) if name == "stats" else value

@@ -71,11 +71,12 @@ class RotatedCOCOeval(COCOeval_opt):
     def __init__(self, cocoGt: Any = None, cocoDt: Any = None, iouType: str = "bbox") -> None:
         if iouType != "bbox":
             raise InputError(f"RotatedCOCOeval: expected iouType 'bbox'; got {iouType!r}")
-        self._gt, self._dt = (_rotated_coco(d.dataset) for d in (cocoGt, cocoDt))
-        self._given = (self._gt, self._dt)
+        super().__init__(_rotated_coco(cocoGt.dataset), _rotated_coco(cocoDt.dataset), iouType)
+
+    def _make_inner(self) -> Any:
         with warnings.catch_warnings():  # there is no reference for rotated boxes to compare with
             warnings.filterwarnings("ignore", message="hotcoco: oriented-box")
-            self._inner = hotcoco.COCOeval(self._gt, self._dt, "obb")
+            return hotcoco.COCOeval(self.cocoGt, self.cocoDt, "obb")
 
     def summarize(self) -> None:
         """Print the twelve usual numbers; they are in ``stats`` then."""
@@ -131,7 +132,7 @@ class RotatedCOCOeval(COCOeval_opt):
             ids = coco.get_ann_ids(img_ids=[imgId], cat_ids=[catId])
             return sorted(coco.load_anns(ids), key=lambda row: -row.get("score", 0.0))
 
-        gt, dt = boxes(self._gt), boxes(self._dt)[: max(self.params.max_dets)]
+        gt, dt = boxes(self.cocoGt), boxes(self.cocoDt)[: max(self.params.maxDets)]
         if not gt or not dt:
             return []
         rows = [[*row["obb"][:4], -math.degrees(row["obb"][4])] for row in (*dt, *gt)]
