@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -371,7 +372,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_cfg, caplog, capsys):
 def test_a_second_ctrl_c_acts_at_once(small_cfg):
     class Press(HookBase):
         def before_step(self):
-            signal.raise_signal(signal.SIGINT)  # two that another process sends may become one
+            signal.raise_signal(signal.SIGINT)
+            while not self.trainer._interrupt._is_requested:  # two at once may become one
+                time.sleep(0.001)
             signal.raise_signal(signal.SIGINT)
 
     trainer = Trainer(small_cfg)
