@@ -117,8 +117,15 @@ def test_stride_of_the_first_block_as_projects_of_detectron2_03_give_it():
     for blocks in (
         make_stage(BasicBlock, 3, 2, in_channels=4, out_channels=8),
         make_stage(BasicBlock, 3, first_stride=2, in_channels=4, out_channels=8),
+        make_stage(
+            block_class=BasicBlock, num_blocks=3, first_stride=2, in_channels=4, out_channels=8
+        ),
     ):
         assert [(b.in_channels, b.stride) for b in blocks] == [(4, 2), (8, 1), (8, 1)]
+    (block,) = make_stage(block_class=BasicBlock, num_blocks=1, in_channels=4, out_channels=4)
+    assert block.stride == 1
+    with pytest.raises(TypeError, match="positional arguments"):
+        make_stage(BasicBlock, 3, 2, 4, 8)
 
 
 @pytest.mark.parametrize(

@@ -459,11 +459,13 @@ def make_stage(*args: Any, **kwargs: Any) -> list[CNNBlockBase]:
 
     Up to detectron2 0.3 the third argument, ``first_stride``, was that of the first block.
     """
-    block_class, num_blocks, *first = args
-    first_stride = first[0] if first else kwargs.pop("first_stride", None)
+    if len(args) == 3:
+        *args, kwargs["first_stride"] = args  # type: ignore[assignment] # a list from now on
+    first_stride = kwargs.pop("first_stride", None)
     if first_stride is not None:
+        num_blocks = args[1] if len(args) > 1 else kwargs["num_blocks"]
         kwargs["stride_per_block"] = [first_stride] + [1] * (num_blocks - 1)
-    return ResNet.make_stage(block_class, num_blocks, **kwargs)
+    return ResNet.make_stage(*args, **kwargs)
 
 
 def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
