@@ -15,7 +15,8 @@ from torch import nn
 from retinue.checkpoint import DetectionCheckpointer, read_checkpoint
 from retinue.checkpoint.checkpointer import CheckpointError, DamagedFileError
 from retinue.config import get_cfg
-from retinue.engine.run_setup import fetch_weights, find_model
+from retinue.engine.model_source import find_model
+from retinue.engine.run_setup import fetch_weights
 from retinue.utils.file_io import NativePathHandler, PathManagerBase
 
 FILES = json.loads((Path(__file__).parents[1] / "golden" / "checkpoint_names.json").read_text())[

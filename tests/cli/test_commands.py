@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from retinue.cli.main import app
 from retinue.data.datasets.shapes import write_sample, write_shapes
 from retinue.engine.detector import Detector
-from retinue.engine.run_setup import DEMO, find_model
+from retinue.engine.model_source import DEMO, find_model
 from retinue.modeling import build_model
 
 NAMES = {"thing_classes": ["disk", "rectangle", "triangle", "star", "ring", "cross"]}
@@ -214,7 +214,7 @@ def test_ctrl_c_ends_with_its_own_status(monkeypatch):
 @pytest.mark.slow
 def test_the_flags_of_train_net(tmp_path, monkeypatch):
     """As detectron2's tools/train_net.py: a config file, its datasets, pairs at the end."""
-    from retinue.engine.run_setup import find_data
+    from retinue.engine.data_source import find_data
 
     data = write_shapes(tmp_path, num_train=2, num_val=1)
     (train,) = find_data((data.train_json, data.train_images))

@@ -11,7 +11,7 @@ import torch
 from docs import pages
 from retinue.data import DatasetCatalog, MetadataCatalog
 from retinue.data.datasets.shapes import write_sample, write_shapes
-from retinue.engine.run_setup import DEMO, find_model
+from retinue.engine.model_source import DEMO, find_model
 from retinue.modeling import catalog
 from retinue.utils.registry import Registry
 

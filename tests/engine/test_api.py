@@ -12,7 +12,7 @@ from retinue.data import DatasetCatalog, MetadataCatalog
 from retinue.data.datasets.shapes import SHAPE_CLASSES, draw_scene, write_shapes
 from retinue.engine.api import Run
 from retinue.engine.detector import Detector, Names
-from retinue.engine.run_setup import DEMO, find_model
+from retinue.engine.model_source import DEMO, find_model
 from retinue.modeling import build_model
 from retinue.structures import Instances
 

@@ -7,20 +7,16 @@ from retinue.checkpoint import Checkpoint, write_checkpoint
 from retinue.config import get_cfg
 from retinue.data.catalog import DatasetCatalog, Metadata
 from retinue.data.health import DataReport
+from retinue.engine.class_names import read_class_names, write_class_names
+from retinue.engine.data_source import DataSource, find_data, tell_apart
+from retinue.engine.model_source import DEMO, find_model
 from retinue.engine.run_setup import (
-    DEMO,
-    DataSource,
     default_epochs,
     fetch_weights,
-    find_data,
-    find_model,
     fit_heads,
     fit_schedule,
     fit_workers,
-    read_class_names,
-    tell_apart,
     warn_of_frozen_noise,
-    write_class_names,
 )
 
 

@@ -199,12 +199,14 @@ def train(
     from retinue.data.catalog import MetadataCatalog
     from retinue.engine import run_setup, runs
     from retinue.engine.averaging import prefer_averages
+    from retinue.engine.data_source import find_data, tell_apart
     from retinue.engine.launch import launch
+    from retinue.engine.model_source import find_model
     from retinue.engine.run_facts import data_facts, duration, short_name, training_facts
     from retinue.utils.errors import InputError
 
     is_published = weights == "published"
-    source = run_setup.find_model(model, trained=is_published)
+    source = find_model(model, trained=is_published)
     cfg = _merged(source, None if is_published else weights, device, opts)
     cfg.OUTPUT_DIR = os.fspath(output)
     if data is None and not cfg.DATASETS.TRAIN:
@@ -212,11 +214,11 @@ def train(
             f"which data? {source.name} names no dataset in DATASETS.TRAIN; give COCO annotations"
             " and the folder of their images (--train JSON IMAGES)"
         )
-    train_sources = run_setup.find_data(data if data is not None else cfg.DATASETS.TRAIN)
-    val_sources = run_setup.find_data(val) if val is not None else []
+    train_sources = find_data(data if data is not None else cfg.DATASETS.TRAIN)
+    val_sources = find_data(val) if val is not None else []
     if data is None and val is None and cfg.DATASETS.TEST:
-        val_sources = run_setup.find_data(cfg.DATASETS.TEST)
-    val_sources = run_setup.tell_apart(val_sources, train_sources)
+        val_sources = find_data(cfg.DATASETS.TEST)
+    val_sources = tell_apart(val_sources, train_sources)
     if not resume and not overwrite:
         _refuse_another_run(Path(output))
     is_new = not (resume and _has_run(Path(output)))
@@ -303,15 +305,17 @@ def evaluate(
     """
     from retinue.engine import run_setup, runs
     from retinue.engine.averaging import prefer_averages
+    from retinue.engine.data_source import find_data
     from retinue.engine.launch import launch
+    from retinue.engine.model_source import find_model
     from retinue.engine.run_facts import data_facts, short_name
 
     is_as_loaded = isinstance(model, Detector) and weights is None and device is None and not opts
     loaded = model if is_as_loaded else None
-    source = run_setup.find_model(model, trained=weights is None)
+    source = find_model(model, trained=weights is None)
     cfg = _merged(source, weights, device, opts)
     cfg.OUTPUT_DIR = os.fspath(output)
-    sources = run_setup.find_data(data if data is not None else cfg.DATASETS.TEST)
+    sources = find_data(data if data is not None else cfg.DATASETS.TEST)
     runs.begin(cfg)
     for one in sources:
         one.register()

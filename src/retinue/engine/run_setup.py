@@ -1,7 +1,6 @@
 """What a run needs before it starts: heads, a schedule and workers that fit its data and machine.
 
-The model and the data themselves are found by model_source.py and data_source.py, whose names are
-here, too.
+The model and the data themselves are found by model_source.py and data_source.py.
 """
 
 from __future__ import annotations
@@ -15,27 +14,16 @@ from retinue.checkpoint.reader import local_copy, split_query
 from retinue.config import CfgNode
 from retinue.data.catalog import Metadata
 from retinue.data.health import DataReport
-from retinue.engine.class_names import read_class_names, write_class_names
-from retinue.engine.data_source import DataSource, find_data, tell_apart
-from retinue.engine.model_source import DEMO, ModelSource, find_model
 from retinue.utils.download import DownloadError
 from retinue.utils.errors import InputError
 from retinue.utils.file_io import PathManager
 
 __all__ = [
-    "DEMO",
-    "DataSource",
-    "ModelSource",
     "fetch_weights",
-    "find_data",
-    "find_model",
     "fit_heads",
     "fit_schedule",
     "fit_workers",
-    "read_class_names",
-    "tell_apart",
     "warn_of_frozen_noise",
-    "write_class_names",
 ]
 
 _MIN_EVAL_PERIOD = 100  # iterations; shorter runs are evaluated at their end only
